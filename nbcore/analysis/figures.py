@@ -1,0 +1,74 @@
+"""The figures' common look, and those that more than one notebook draws."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from nbcore.analysis.geometry import Geometry
+
+
+def set_style() -> None:
+    """One look for all figures: white, small sans-serif type, a colour-blind-safe palette, lettering kept as text in SVG."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85)
+    plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 160, "svg.fonttype": "none", "svg.hashsalt": "nbcore"})
+
+
+def image_grid(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6, side: float = 1.9) -> Figure:
+    """Grey images (h, w) in rows, each under its title."""
+    rows = -(-len(images) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(side * columns, (side + 0.35) * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, title in zip(axes.flat, images, titles):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axis.set_title(title, fontsize=8)
+    fig.tight_layout()
+    return fig
+
+
+def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Each loss against the step, a panel a loss and a line a run."""
+    losses = sorted({key for history in histories.values() for key in history if key not in ("lr", "step")})
+    fig, axes = plt.subplots(1, len(losses), figsize=(4 * len(losses), 2.8), squeeze=False)
+    for axis, key in zip(axes.flat, losses):
+        for name, history in histories.items():
+            if key in history:
+                axis.plot(history[key], label=name, linewidth=1.2)
+        axis.set(title=key, xlabel="step")
+        axis.set_yscale("log" if min(axis.get_ylim()) > 0 else "linear")
+    axes.flat[0].legend(fontsize=7)
+    fig.tight_layout()
+    return fig
+
+
+def collapse_scatter(clouds: Mapping[str, Geometry], reference: str) -> Figure:
+    """First three principal components, a panel a method: `reference` in green, the others in red (M-FLAG, Fig. 1 and 2).
+
+    Axes are scaled by the first component's spread, so that a flat or thin cloud is a collapsed one.
+    """
+    columns = min(4, len(clouds))
+    rows = -(-len(clouds) // columns)
+    fig = plt.figure(figsize=(3.0 * columns, 3.1 * rows))
+    for place, (name, cloud) in enumerate(clouds.items(), start=1):
+        axis = fig.add_subplot(rows, columns, place, projection="3d")
+        points = cloud.components / cloud.components[:, 0].std()
+        axis.scatter(*points.T, s=4, alpha=0.5, color="tab:green" if name == reference else "tab:red", linewidths=0)
+        axis.set(xlim=(-3, 3), ylim=(-3, 3), zlim=(-3, 3), xticklabels=[], yticklabels=[], zticklabels=[])
+        axis.set_title(f"{name}\neffective rank {cloud.effective_rank:.1f}", fontsize=9)
+    fig.subplots_adjust(wspace=0.05, hspace=0.15)
+    return fig
+
+
+def spectra(clouds: Mapping[str, Geometry]) -> Figure:
+    """Singular values of the features' covariance, each relative to its largest, on a logarithmic axis."""
+    fig, axis = plt.subplots(figsize=(6.4, 3.6))
+    for name, cloud in clouds.items():
+        relative = cloud.spectrum / cloud.spectrum[0]
+        axis.semilogy(1 + np.arange(len(relative)), relative, label=f"{name} ({cloud.effective_rank:.1f})")
+    axis.set(xlabel="singular value", ylabel="relative to the largest", ylim=(1e-8, 2))
+    axis.legend(title="method (effective rank)", fontsize=7, title_fontsize=8)
+    fig.tight_layout()
+    return fig

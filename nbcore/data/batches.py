@@ -1,0 +1,112 @@
+"""From stored arrays to training batches: row access, crops and augmentation, on whole batches at once.
+
+Shapes: B batch, h stored side, H side after the crop (pixels).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Augmentation = Literal["none", "crop", "official"]
+
+
+class Columns:
+    """A data set of aligned arrays (memory-mapped ones too) that hands out whole batches of rows."""
+
+    def __init__(self, columns: Mapping[str, np.ndarray | Tensor]):
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"columns of different lengths: {lengths}")
+        self.columns = dict(columns)
+        self._length = next(iter(lengths.values()))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        rows = np.asarray(indices)
+        return {name: torch.as_tensor(values[rows]) for name, values in self.columns.items()}
+
+
+def prepare(images: Tensor, size: int, augmentation: Augmentation, generator: torch.Generator | None = None) -> Tensor:
+    """Crop stored radiographs, augment them and scale them to [-1, 1].
+
+    Args:
+        images: uint8 (B, h, h).
+        size: H <= h, the encoder's input side.
+        augmentation: "none" is the centre crop of evaluation; "crop" a random crop (MGCA, Med-UniC's first view);
+            "official" adds M-FLAG's rotation by 0 to 90 degrees, perspective distortion 0.5 with probability 1/2, and
+            contrast stretching with probability 1/2. (Its random greyscale does nothing to a grey image.) Rotation and
+            perspective are one bilinear resampling here, two in the official code.
+        generator: source of randomness; needed unless `augmentation` is "none".
+
+    Returns:
+        float32 (B, 1, H, H) in [-1, 1].
+    """
+    if augmentation == "none":
+        offset = (images.shape[-1] - size) // 2
+        pixels = images[:, offset : offset + size, offset : offset + size].unsqueeze(1)  # (B, 1, H, H)
+        return pixels.float() / 127.5 - 1
+    pixels = _random_crop(images, size, generator).unsqueeze(1).float() / 255  # (B, 1, H, H)
+    if augmentation == "official":
+        pixels = F.grid_sample(pixels, _rotation_and_perspective(pixels, generator), align_corners=False)
+        pixels = _stretch_contrast(pixels, generator)
+    return pixels * 2 - 1
+
+
+def _uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniform numbers in [0, 1), drawn on the generator's device, on the device of `like`."""
+    return torch.rand(shape, generator=generator, device=generator.device).to(like.device)
+
+
+def _random_crop(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """A random H x H window of each image; (B, h, h) -> (B, H, H)."""
+    batch, room = len(images), images.shape[-1] - size + 1
+    corners = (_uniform((2, batch, 1), images, generator) * room).long()
+    span = torch.arange(size, device=images.device)
+    rows, columns = corners[0] + span, corners[1] + span  # each (B, H)
+    return images[torch.arange(batch, device=images.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _rotation_and_perspective(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Sampling grid (B, H, H, 2) of a random rotation after a random perspective, in [-1, 1] coordinates."""
+    batch, size = len(pixels), pixels.shape[-1]
+    angle = _uniform((batch,), pixels, generator) * torch.pi / 2
+    distorted = _uniform((batch, 1, 1), pixels, generator) < 0.5
+    inset = _uniform((batch, 4, 2), pixels, generator) * 0.5 * distorted  # up to a quarter of the side, at each corner
+    corners = pixels.new_tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    homography = _homography(corners * (1 - inset), corners)  # target corners -> source corners
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(batch, 2, 2)
+    axis = (torch.arange(size, device=pixels.device) * 2 + 1) / size - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    points = torch.stack([x, y], dim=-1).view(1, -1, 2) @ turn.transpose(1, 2)  # (B, H * H, 2)
+    mapped = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1) @ homography.transpose(1, 2)
+    return (mapped[..., :2] / mapped[..., 2:]).view(batch, size, size, 2)
+
+
+def _homography(source: Tensor, target: Tensor) -> Tensor:
+    """The projective maps that take four points (B, 4, 2) to four points (4, 2); (B, 3, 3) with last entry 1."""
+    batch = len(source)
+    x, y = source.unbind(-1)  # (B, 4)
+    u, v = target.expand(batch, 4, 2).unbind(-1)
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    equations = torch.cat(
+        [
+            torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=-1),
+            torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], dim=-1),
+        ],
+        dim=1,
+    )  # (B, 8, 8)
+    solution = torch.linalg.solve(equations, torch.cat([u, v], dim=1))
+    return torch.cat([solution, solution.new_ones(batch, 1)], dim=1).view(batch, 3, 3)
+
+
+def _stretch_contrast(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Map each image's own range to [0, 1], with probability 1/2."""
+    low, high = pixels.amin(dim=(1, 2, 3), keepdim=True), pixels.amax(dim=(1, 2, 3), keepdim=True)
+    stretched = (pixels - low) / (high - low).clamp_min(1 / 255)
+    return torch.where(_uniform((len(pixels), 1, 1, 1), pixels, generator) < 0.5, stretched, pixels)

@@ -1,0 +1,90 @@
+"""Training of a small report encoder on given texts: stands in for CXR-BERT where its weights are not at hand.
+
+As CXR-BERT (Boecking et al., ECCV 2022), it learns from masked words and from matching parts of one report: its [CLS]
+state must say what the report says, not how.
+
+Shapes: B batch, L word pieces, D hidden width, V vocabulary.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import BertModel, BertTokenizer
+
+from nbcore.losses.contrastive import info_nce
+from nbcore.losses.language import mask_words
+
+_SENTENCE_END = re.compile(r"(?<=[.;!?])\s+")
+_MASKED = 0.15  # Devlin et al., 2019
+_TEMPERATURE = 0.1
+
+
+class LanguageModel(nn.Module):
+    """Masked language modelling plus matching of two views of one report."""
+
+    def __init__(self, bert: BertModel, tokenizer: BertTokenizer):
+        super().__init__()
+        self.bert = bert
+        self.special = torch.tensor(sorted(tokenizer.all_special_ids))
+        self.mask_id: int = tokenizer.mask_token_id
+        self.decoder_bias = nn.Parameter(torch.zeros(bert.config.vocab_size))
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.losses(batch)
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """"words": cross-entropy of masked words; "match": InfoNCE of the views' [CLS] states; "total": their sum.
+
+        Args:
+            batch: "ids" and "mask", (B, 2, L), two views of each report.
+        """
+        ids, mask = (batch[key].flatten(0, 1).long() for key in ("ids", "mask"))  # (2B, L)
+        longest = int(mask.sum(dim=1).max())
+        ids, mask = ids[:, :longest], mask[:, :longest]
+        masked, target = mask_words(ids, self.special.to(ids.device), self.mask_id, self.bert.config.vocab_size, _MASKED)
+        states = self.bert(input_ids=masked, attention_mask=mask).last_hidden_state  # (2B, L, D)
+        chosen = target >= 0
+        logits = states[chosen] @ self.bert.embeddings.word_embeddings.weight.T + self.decoder_bias  # (masked, V)
+        words = F.cross_entropy(logits, target[chosen])
+        first, second = F.normalize(states[:, 0], dim=1).unflatten(0, (-1, 2)).unbind(1)  # (B, D) each
+        match = info_nce(first, second, _TEMPERATURE)
+        return {"words": words, "match": match, "total": words + match}
+
+
+class ReportViews:
+    """A data set of two views of each report, drawn once: each keeps about half of its sentences, in their order."""
+
+    def __init__(self, texts: Sequence[str], tokenizer: BertTokenizer, *, max_length: int, seed: int):
+        drawn = random.Random(seed)
+        tokens = tokenizer(
+            [view for text in texts for view in two_views(text, drawn)],
+            padding="longest",
+            truncation=True,
+            max_length=max_length,
+            return_tensors="pt",
+        )
+        self._views = {"ids": tokens["input_ids"], "mask": tokens["attention_mask"]}
+        self._views = {name: values.unflatten(0, (-1, 2)) for name, values in self._views.items()}  # (n, 2, L)
+
+    def __len__(self) -> int:
+        return len(self._views["ids"])
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        return {name: values[indices] for name, values in self._views.items()}
+
+
+def two_views(text: str, drawn: random.Random) -> tuple[str, str]:
+    """Split a report's sentences at random into two texts; a report of one sentence is split between words."""
+    parts = [part for part in _SENTENCE_END.split(text) if part]
+    if len(parts) < 2:
+        parts = text.split()
+    if len(parts) < 2:
+        return text, text
+    first = set(drawn.sample(range(len(parts)), len(parts) // 2))
+    chosen = [part for i, part in enumerate(parts) if i in first]
+    rest = [part for i, part in enumerate(parts) if i not in first]
+    return " ".join(chosen), " ".join(rest)

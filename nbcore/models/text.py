@@ -1,0 +1,149 @@
+"""Report encoders: BERT-family weights in transformers' plain `BertModel`, and small stand-ins of the same class.
+
+Shapes: B batch (or all n texts), L word pieces, D hidden width.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from nbcore.errors import UserError
+from nbcore.models.weights import find_folder, load_exactly, read_state
+
+_HUB_FILES = ("*.json", "vocab.txt", "model.safetensors", "pytorch_model.bin")
+# Heads of pre-training that a report encoder does not use, in the published BERT-family checkpoints.
+_UNUSED_HEADS = ("cls.", "cls_projection_head.", "pooler.", "embeddings.position_ids")
+_BERT_KEYS = BertConfig().to_dict().keys()
+
+
+class TextEncoder(nn.Module):
+    """A BERT whose [CLS] state stands for the report; frozen, but for its last `trainable_layers` layers.
+
+    Frozen layers stay in eval mode whatever `train()` is told, so that a report has one embedding.
+    """
+
+    def __init__(self, bert: BertModel, tokenizer: BertTokenizer, trainable_layers: int = 0):
+        super().__init__()
+        self.bert = bert
+        self.tokenizer = tokenizer
+        self.width: int = bert.config.hidden_size
+        depth = bert.config.num_hidden_layers
+        if not 0 <= trainable_layers <= depth:
+            raise UserError(f"the language model has {depth} layers; {trainable_layers} cannot be unfrozen.")
+        self._trainable = list(bert.encoder.layer[depth - trainable_layers :])
+        bert.requires_grad_(False)
+        for layer in self._trainable:
+            layer.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "TextEncoder":
+        super().train(False)
+        for layer in self._trainable:
+            layer.train(mode)
+        return self
+
+    def tokenize(self, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
+        """Word-piece ids and attention mask, both (B, L) int64, L the longest text but at most `max_length`."""
+        tokens = self.tokenizer(
+            list(texts), padding="longest", truncation=True, max_length=max_length, return_tensors="pt"
+        )
+        return tokens["input_ids"], tokens["attention_mask"]
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Report embeddings z_t: the last [CLS] state, (B, L), (B, L) -> (B, D)."""
+        return self.bert(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str], max_length: int, batch_size: int = 128) -> Tensor:
+        """Embeddings of all texts, once: (n, D) float32 on the CPU, in the order given.
+
+        Texts are batched by length, so that short ones are not padded to the longest.
+        """
+        self.eval()
+        device = next(self.parameters()).device
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        out = torch.empty(len(texts), self.width)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            ids, mask = self.tokenize([texts[i] for i in rows], max_length)
+            out[rows] = self(ids.to(device), mask.to(device)).float().cpu()
+        return out
+
+
+def bert_config(folder: Path) -> BertConfig:
+    """Read config.json into the plain class; keys of custom model classes are left aside.
+
+    Raises:
+        UserError: the file is absent or is not JSON.
+    """
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a model configuration; is this a folder of BERT weights?") from error
+    return BertConfig(**{key: value for key, value in values.items() if key in _BERT_KEYS and key != "model_type"})
+
+
+def text_encoder(source: str, *, trainable_layers: int = 0, download: bool = False) -> TextEncoder:
+    """Load a report encoder (CXR-BERT, Bio_ClinicalBERT, PubMedBERT, or a stand-in) without any remote code.
+
+    Args:
+        source: a local folder, or a hub repository `owner/name[@revision]`.
+        trainable_layers: how many of the last layers are trained (M-FLAG's Unfreeze_n); 0 freezes all.
+        download: ask the hub when the weights are not in its cache.
+
+    Raises:
+        UserError: the weights are not available, or any key is missing or unexpected.
+    """
+    folder = find_folder(source, files=_HUB_FILES, download=download)
+    bert = BertModel(bert_config(folder), add_pooling_layer=False)
+    state = {_plain_key(key): value for key, value in read_state(folder).items()}
+    load_exactly(bert, state, source=source, ignore=_UNUSED_HEADS)
+    return TextEncoder(bert, BertTokenizer.from_pretrained(folder), trainable_layers)
+
+
+def _plain_key(key: str) -> str:
+    """The name `BertModel` gives to a weight that a checkpoint with heads, or an old one, names otherwise."""
+    key = key.removeprefix("bert.")
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        if key.endswith("LayerNorm" + old):
+            key = key.removesuffix(old) + new
+    return key
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary: int) -> BertTokenizer:
+    """A lower-case WordPiece tokenizer for stand-in language models: all characters, then the commonest words of `texts`.
+
+    The trainers of the tokenizers library break ties at random; this vocabulary is a function of the texts alone, so
+    that two runs of one seed agree.
+    """
+    plain = BertTokenizer(do_lower_case=True, strip_accents=False).backend_tokenizer
+    words = Counter(
+        word
+        for text in texts
+        for word, _ in plain.pre_tokenizer.pre_tokenize_str(plain.normalizer.normalize_str(text))
+    )
+    characters = sorted(set().union(*words))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters)]
+    ranked = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
+    pieces += ranked[: max(0, vocabulary - len(pieces))]
+    return BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=True, strip_accents=False)
+
+
+def small_bert(tokenizer: BertTokenizer, *, width: int, layers: int, max_length: int) -> BertModel:
+    """A randomly initialised `BertModel` small enough for two cores (heads of 32 dimensions)."""
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, width // 32),
+        intermediate_size=4 * width,
+        max_position_embeddings=max_length,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return BertModel(config, add_pooling_layer=False)

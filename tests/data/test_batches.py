@@ -1,0 +1,68 @@
+"""Row access, crops and augmentation of stored radiographs."""
+
+import numpy as np
+import pytest
+import torch
+
+from nbcore.data.batches import Columns, _homography, prepare
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def images(batch: int = 4, side: int = 20) -> torch.Tensor:
+    return torch.randint(0, 256, (batch, side, side), generator=generator(), dtype=torch.uint8)
+
+
+def test_columns_hand_out_rows_together():
+    columns = Columns({"image": np.arange(10).reshape(5, 2), "text": torch.arange(5)})
+    batch = columns.__getitems__([3, 1])
+    assert batch["image"].tolist() == [[6, 7], [2, 3]]
+    assert batch["text"].tolist() == [3, 1]
+    assert len(columns) == 5
+
+
+def test_columns_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="different lengths"):
+        Columns({"a": np.zeros(3), "b": np.zeros(4)})
+
+
+def test_evaluation_is_the_centre_crop():
+    stored = images()
+    expected = stored[:, 2:18, 2:18].unsqueeze(1).float() / 127.5 - 1
+    torch.testing.assert_close(prepare(stored, 16, "none"), expected)
+
+
+def test_random_crops_are_windows_of_their_own_image():
+    stored = images()
+    crops = ((prepare(stored, 16, "crop", generator()) + 1) * 127.5).round().to(torch.uint8)[:, 0]
+    windows = stored.unfold(1, 16, 1).unfold(2, 16, 1)  # (B, 5, 5, 16, 16)
+    for crop, own in zip(crops, windows):
+        assert (own == crop).all(dim=(-1, -2)).any()
+
+
+@pytest.mark.parametrize("kind", ["crop", "official"])
+def test_augmentation_is_a_function_of_the_generator(kind):
+    one, same, other = (prepare(images(), 16, kind, generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert one.shape == (4, 1, 16, 16)
+    assert one.abs().max() <= 1
+
+
+def test_homography_maps_corners():
+    source = torch.rand(3, 4, 2, generator=generator()) * 0.2 + torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
+    target = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
+    h = _homography(source, target)
+    mapped = torch.cat([source, torch.ones(3, 4, 1)], dim=-1) @ h.transpose(1, 2)
+    torch.testing.assert_close(mapped[..., :2] / mapped[..., 2:], target.expand(3, 4, 2), atol=1e-5, rtol=1e-5)
+
+
+def test_official_augmentation_turns_the_image():
+    """A bright left edge must end up elsewhere for most draws of an angle in 0 to 90 degrees."""
+    stored = torch.zeros(64, 16, 16, dtype=torch.uint8)
+    stored[:, :, :3] = 255
+    turned = prepare(stored, 16, "official", generator())[:, 0]
+    left_is_brightest = turned[:, 4:12, :3].mean(dim=(1, 2)) > turned[:, 4:12, 8:].mean(dim=(1, 2)) + 1
+    assert left_is_brightest.float().mean() < 0.7
