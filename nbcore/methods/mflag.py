@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from transformers import BertConfig, BertModel
 
 from nbcore.config import TrainConfig
 from nbcore.data.batches import Augmentation
@@ -15,7 +16,7 @@ from nbcore.distributed import gather
 from nbcore.losses.mflag import Normalization, alignment_loss, orthogonality_loss
 from nbcore.models.heads import Projector, projector
 from nbcore.models.text import TextEncoder
-from nbcore.models.vision import VisionEncoder, count_parameters
+from nbcore.models.vision import VisionEncoder, count_parameters, vision_encoder
 
 Variant = Literal["recommended", "paper", "official"]
 
@@ -46,45 +47,45 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 class Config(TrainConfig):
     """What M-FLAG is trained with. Defaults are the paper's values; where it is silent, or its values are not known to
-    train, the official code's (said in the comment). `variant` sets the switches of `VARIANTS` that are not given.
+    train, the official code's (each field says which). `variant` sets the switches of `VARIANTS` that are not given.
     """
 
-    variant: Variant = "recommended"
+    variant: Variant = Field("recommended", description="ours: which reading of paper and code; see VARIANTS")
 
-    # model
-    vision: str = "resnet50"  # Sect. 3.1
-    vision_weights: str | None = "timm/resnet50.tv_in1k"  # code: torchvision's ImageNet V1; the paper does not say
-    text_model: str = "microsoft/BiomedVLP-CXR-BERT-general"  # Sect. 3.1
-    unfreeze_layers: int = Field(0, ge=0)  # Sect. 2.1; n of Table 5's Unfreeze_n
-    text_dropout: bool = False  # a frozen model embeds a report in one way; the code leaves dropout on
-    projector: Projector = "mlp"  # code; the paper has "linear"
-    text_projector: bool = True  # code; the paper has none
-    projector_hidden: int = Field(2048, gt=0)  # code
-    projector_width: int = Field(1024, gt=0)  # code; without a text projector, the width of the language model
+    vision: str = Field("resnet50", description="Sect. 3.1")
+    vision_weights: str | None = Field(
+        "timm/resnet50.tv_in1k", description="code: torchvision's ImageNet weights V1; the paper does not say"
+    )
+    text_model: str = Field("microsoft/BiomedVLP-CXR-BERT-general", description="Sect. 3.1")
+    unfreeze_layers: int = Field(0, ge=0, description="Sect. 2.1; the n of Table 5's Unfreeze_n")
+    text_dropout: bool = Field(False, description="ours: a frozen model embeds a report in one way; the code drops out")
+    projector: Projector = Field("mlp", description="code; the paper has a linear one")
+    text_projector: bool = Field(True, description="code; the paper has none")
+    projector_hidden: int = Field(2048, gt=0, description="code")
+    projector_width: int = Field(1024, gt=0, description="code; without text projector, the language model's width")
 
-    # losses, Eq. 1 to 3
-    align_weight: float = Field(1.0, ge=0)  # Eq. 1 and 2; 0 gives Table 4's "only L_orth"
-    orth_weight: float = Field(1.0, ge=0)  # Eq. 1; 0 gives Table 4's "only L_align"
-    orth_normalize: Normalization = "none"  # code, the only variant with known results
-    off_diagonal: float = Field(0.0051, ge=0)  # code; the literal 1 swamps the alignment (Welch bound)
-    half: bool = True  # code
-    gather: bool = False  # losses over the batches of all processes; nobody does, per-rank is the papers' way
+    align_weight: float = Field(1.0, ge=0, description="Eq. 1 and 2; 0 gives Table 4's 'only L_orth'; code: 2")
+    orth_weight: float = Field(1.0, ge=0, description="Eq. 1; 0 gives Table 4's 'only L_align'")
+    orth_normalize: Normalization = Field("none", description="code, the only reading with known results")
+    off_diagonal: float = Field(0.0051, ge=0, description="code; the paper's 1 drowns the alignment (Welch bound)")
+    half: bool = Field(True, description="code; not in Eq. 3")
+    gather: bool = Field(False, description="paper and code: losses over the batch of each process")
 
-    # data
-    image_size: int = Field(224, gt=0)  # code
-    resize: int = Field(256, gt=0)  # code; the crop takes image_size of it
-    max_length: int = Field(512, gt=0)  # code
-    augmentation: Augmentation = "crop"  # the paper names none; the code's list is "official"
+    image_size: int = Field(224, gt=0, description="code: side of the crop, pixels")
+    resize: int = Field(256, gt=0, description="code: side of the stored image, pixels")
+    max_length: int = Field(512, gt=0, description="code: word pieces of a report")
+    augmentation: Augmentation = Field("crop", description="ours: the paper names none; the code's list is 'official'")
 
-    # optimisation; other fields in TrainConfig
-    epochs: int = Field(100, gt=0)  # Sect. 3.1
-    batch_size: int = Field(128, gt=1)  # Sect. 3.1, per process
-    processes: int = Field(8, gt=0)  # Sect. 3.1: 8 A100
-    optimizer: Literal["adamw", "lars"] = "adamw"  # code; the paper has LARS 1e-3
-    learning_rate: float = Field(2e-5, gt=0)  # code
-    weight_decay: float = Field(0.05, ge=0)  # code
-    schedule: Literal["constant", "warmup_cosine", "cosine_restarts"] = "cosine_restarts"  # code
-    precision: Literal["no", "bf16", "fp16"] = "fp16"  # code
+    epochs: int = Field(100, gt=0, description="Sect. 3.1")
+    batch_size: int = Field(128, gt=1, description="Sect. 3.1: per process")
+    processes: int = Field(8, gt=0, description="Sect. 3.1: 8 A100")
+    optimizer: Literal["adamw", "lars"] = Field("adamw", description="code; the paper has LARS")
+    learning_rate: float = Field(2e-5, gt=0, description="code; the paper has 1e-3 with LARS")
+    weight_decay: float = Field(0.05, ge=0, description="code")
+    schedule: Literal["constant", "warmup_cosine", "cosine_restarts"] = Field("cosine_restarts", description="code")
+    restart_fraction: float = Field(0.4, gt=0, le=1, description="code: T_0 is 0.4 of the steps")
+    min_lr: float = Field(1e-8, ge=0, description="code: eta_min")
+    precision: Literal["no", "bf16", "fp16"] = Field("fp16", description="code")
 
     @model_validator(mode="before")
     @classmethod
@@ -162,6 +163,18 @@ class MFlag(nn.Module):
         with torch.no_grad():
             return self.text(ids, mask)
 
-    def trainable_parameters(self) -> int:
-        """Parameters that receive a gradient, computed (Tables 2 and 5 quote them)."""
-        return count_parameters(self)
+
+
+def paper_size_parameters(unfrozen: int | None = 0) -> int:
+    """Trainable parameters of the published model, computed from its layers (Tables 2 and 5 quote others).
+
+    Args:
+        unfrozen: how many of the last layers of the language model are trained; None for the whole of it.
+    """
+    config = Config()
+    with torch.device("meta"):
+        language_model = BertModel(BertConfig(), add_pooling_layer=False)
+        method = MFlag(config, vision_encoder(config.vision), language_model.config.hidden_size)
+    layers = language_model.encoder.layer
+    trained = [language_model] if unfrozen is None else layers[len(layers) - unfrozen :]
+    return count_parameters(method, *trained)

@@ -3,7 +3,6 @@
 Shapes: B batch, H x W image, D feature width, S spatial positions, A attention heads.
 """
 
-from functools import partial
 from pathlib import Path
 
 import timm
@@ -123,9 +122,3 @@ def vision_encoder(name: str, *, image_size: int = 224, weights: str | None = No
 def count_parameters(*modules: nn.Module) -> int:
     """Number of parameters that receive a gradient."""
     return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
-
-
-def on_meta(build: partial) -> nn.Module:
-    """Build a module without memory or initialisation, to count its parameters at the papers' size."""
-    with torch.device("meta"):
-        return build()

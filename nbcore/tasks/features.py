@@ -27,6 +27,6 @@ def extract(encoder: VisionEncoder, images: np.ndarray, image_size: int, batch_s
     device = next(encoder.parameters()).device
     out = np.empty((len(images), encoder.width), np.float32)
     for start in range(0, len(images), batch_size):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+        batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
         out[start : start + batch_size] = encoder.global_features(prepare(batch, image_size, "none")).float().cpu()
     return out

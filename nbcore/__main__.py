@@ -1,0 +1,130 @@
+"""The command line: `python -m nbcore`. Exit status 0 = done, 1 = failed, 2 = wrong use."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from nbcore import __version__
+from nbcore.errors import UserError
+from nbcore.paths import RESULTS
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def cli() -> None:
+    """Five medical vision-language papers as notebooks: run them, look after their data, report their results."""
+
+
+@cli.command("list")
+@click.option("--data-root", type=_FOLDER, help="Folder whose sub-folders are data sets, to see which are present.")
+def list_everything(data_root: Path | None) -> None:
+    """Show notebooks, profiles and data sets."""
+    from nbcore.profiles import PROFILE_NAMES, notebooks
+
+    click.echo(f"notebooks  {', '.join(notebooks())}\nprofiles   {', '.join(PROFILE_NAMES)}\n")
+    _echo_data_sets(data_root)
+
+
+@cli.command()
+@click.argument("notebook")
+@click.option("--profile", default="smoke", show_default=True, help="smoke, demo, open or paper.")
+@click.option("--seed", default=0, show_default=True, help="First of the study's seeds.")
+@click.option("--data-root", type=_FOLDER, help="Folder with the real data sets, each under its name.")
+@click.option("--output-root", type=_FOLDER, default=RESULTS, help="Where results and cache go (default: results/).")
+@click.option("-p", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+def run(
+    notebook: str, profile: str, seed: int, data_root: Path | None, output_root: Path, assignments: tuple[str, ...]
+) -> None:
+    """Run NOTEBOOK (or `all`) and write its results to results/PROFILE/NOTEBOOK."""
+    from nbcore import report
+    from nbcore import run as runner
+    from nbcore.profiles import notebooks
+    from nbcore.settings import parse_assignments
+
+    overrides = parse_assignments(list(assignments))
+    for name in notebooks() if notebook == "all" else [notebook]:
+        folder = runner.run(
+            name, profile=profile, seed=seed, data_root=data_root, output_root=output_root, overrides=overrides
+        )
+        click.echo(f"{name}: results in {folder}")
+    click.echo(f"report: {report.write(output_root / profile)}")
+
+
+@cli.command()
+@click.option("--output-root", type=_FOLDER, default=RESULTS, help="Folder of results (default: results/).")
+def report(output_root: Path) -> None:
+    """Write index.html of every profile that has records."""
+    from nbcore import report as reporter
+
+    for page in reporter.write_all(output_root):
+        click.echo(page)
+
+
+@cli.group()
+def data() -> None:
+    """Data sets: list them, check a local copy, write a phantom twin."""
+
+
+@data.command("list")
+@click.option("--root", "data_root", type=_FOLDER, help="Folder whose sub-folders are data sets.")
+def list_data(data_root: Path | None) -> None:
+    """Show the data sets, their access, and which are present below --root."""
+    _echo_data_sets(data_root)
+
+
+@data.command()
+@click.argument("name")
+@click.option("--root", type=_FOLDER, required=True, help="Folder of this data set.")
+@click.option("--quick", is_flag=True, help="Decode a sample of the images instead of all.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def check(name: str, root: Path, quick: bool, as_json: bool) -> None:
+    """Verify a local copy: layout, files, counts, duplicates, labels, patients across splits."""
+    from nbcore.data.check import check as check_data
+
+    outcome = check_data(name, root, quick=quick)
+    click.echo(json.dumps(outcome.to_dict(), indent=1) if as_json else outcome.to_text())
+    sys.exit(outcome.exit_status)
+
+
+@data.command()
+@click.argument("name")
+@click.option("--root", type=_FOLDER, required=True, help="Folder to write; it must be new, empty or an earlier twin.")
+@click.option("--images", type=click.IntRange(min=30), help="How many (default: as its manifest says).")
+@click.option("--size", type=click.IntRange(min=32), help="Side in pixels (default: as its manifest says).")
+@click.option("--seed", default=0, show_default=True)
+def twin(name: str, root: Path, images: int | None, size: int | None, seed: int) -> None:
+    """Write a phantom twin of a data set, in its own layout."""
+    from nbcore.data.manifest import load_manifest
+    from nbcore.data.phantom.twins import write_twin
+
+    manifest = load_manifest(name)
+    images, size = images or manifest.twin.images, size or manifest.twin.size
+    write_twin(manifest, root, images=images, size=size, seed=seed)
+    click.echo(f"{name}: a twin of {images} images at {size} px in {root}")
+
+
+def _echo_data_sets(data_root: Path | None) -> None:
+    from nbcore.data.manifest import list_manifests, load_manifest
+
+    click.echo(f"{'data set':<20} {'access':<14} {'local':<10} title")
+    for name in list_manifests():
+        manifest = load_manifest(name)
+        local = "" if data_root is None else "present" if (data_root / name).is_dir() else "absent"
+        click.echo(f"{name:<20} {manifest.access:<14} {local:<10} {manifest.title}")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence on standard error."""
+    try:
+        cli(prog_name="python -m nbcore")
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()

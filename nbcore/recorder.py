@@ -1,0 +1,184 @@
+"""Collects what a notebook run produces and leaves it behind all at once, the record last.
+
+A run writes into `results/<profile>/.<notebook>.partial/`; only a finished run replaces the results of the one before.
+"""
+
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from nbcore.data import Samples
+from nbcore.data.samples import SPLITS
+from nbcore.files import atomic_path, atomic_write
+from nbcore.paths import ROOT
+from nbcore.results import Claim, DataUse, Figure, Record, Row, aggregate, write_tables
+
+HEADLESS = "NBCORE_HEADLESS"  # set by `nbcore run`, which adds the executed notebook before it publishes
+_PACKAGES = ("nbcore", "torch", "torchvision", "timm", "transformers", "accelerate", "scikit-learn", "numpy", "pandas")
+
+
+class Recorder:
+    """The growing record of one run."""
+
+    def __init__(
+        self,
+        notebook: str,
+        title: str,
+        *,
+        profile: str,
+        config: dict[str, Any],
+        seeds: Sequence[int],
+        source: Literal["real", "phantom"],
+        output_root: Path,
+        command: str,
+    ):
+        self._start = time.monotonic()
+        self._output = output_root / profile
+        self._notebook = notebook
+        self.directory = partial_directory(output_root, profile, notebook)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory.mkdir(parents=True)
+        self._record = Record(
+            notebook=notebook,
+            title=title,
+            profile=profile,
+            command=command,
+            config=config,
+            seeds=list(seeds),
+            source=source,
+            data=[],
+            rows=[],
+            claims=[],
+            figures=[],
+            notes=[],
+            environment=environment(config.get("threads")),
+            seconds=0.0,
+            peak_memory_mib=0.0,
+            complete=False,
+        )
+
+    def note(self, sentence: str) -> None:
+        """Something the reader of the results must know."""
+        self._record.notes.append(sentence)
+
+    def data(self, samples: Samples, **counts: int) -> None:
+        """Account for a data set: images of each split, and other counts (pairs, missing)."""
+        splits = {name: int((samples.table["split"] == name).sum()) for name in SPLITS}
+        counts = {**splits, **counts, "missing": samples.missing}
+        use = DataUse(name=samples.name, source=samples.source, fingerprint=samples.fingerprint(), counts=counts)
+        self._record.data.append(use)
+
+    def row(self, values: Sequence[float], **keys: str) -> None:
+        """One number of a table: the values of all seeds, and table, method, dataset, setting, metric."""
+        self._record.rows.append(aggregate(values, **keys))
+
+    def interval(self, value: float, low: float, high: float, **keys: str) -> None:
+        """One run's test AUC (%) with its 95 % interval: method, dataset, setting."""
+        row = Row(table="Test AUC by run", metric="AUC (%)", value=value, low=low, high=high, **keys)
+        self._record.rows.append(row)
+
+    def claim(self, claim: Claim) -> None:
+        self._record.claims.append(claim)
+
+    def figure(self, figure: MatplotlibFigure, name: str, caption: str) -> None:
+        """Keep a figure as PNG and SVG; its caption goes into the record."""
+        for suffix in ("png", "svg"):
+            metadata = {"Date": None} if suffix == "svg" else None
+            with atomic_path(self.directory / "figures" / f"{name}.{suffix}") as path:
+                figure.savefig(path, format=suffix, bbox_inches="tight", metadata=metadata)
+        self._record.figures.append(Figure(name=name, caption=caption))
+
+    def finish(self) -> Record:
+        """Write the tables, then the record; in an interactive session, replace the earlier results."""
+        record = self._record.model_copy(
+            update={
+                "seconds": round(time.monotonic() - self._start, 1),
+                "peak_memory_mib": round(peak_memory_mib(), 1),
+                "complete": True,
+            }
+        )
+        write_tables(record, self.directory / "tables")
+        atomic_write(self.directory / "record.json", record.model_dump_json(indent=1))
+        if HEADLESS not in os.environ:
+            publish(self._output, self._notebook)
+        return record
+
+
+def partial_directory(output_root: Path, profile: str, notebook: str) -> Path:
+    """Where a run that has not ended keeps its results."""
+    return output_root / profile / f".{notebook}.partial"
+
+
+def publish(output: Path, notebook: str) -> Path:
+    """Put a finished run in the place of the one before; a crash in between leaves one of them whole."""
+    final, partial, old = output / notebook, output / f".{notebook}.partial", output / f".{notebook}.old"
+    recover(output, notebook)
+    if final.exists():
+        final.rename(old)
+    partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def recover(output: Path, notebook: str) -> None:
+    """Bring back the earlier results if a crash fell between the two renames of `publish`."""
+    final, old = output / notebook, output / f".{notebook}.old"
+    if old.exists():
+        if final.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(final)
+
+
+def environment(threads: int | None) -> dict[str, Any]:
+    """Versions, machine and commit of a run."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.system(),
+        "device": device,
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "commit": commit(),
+        **{name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def commit() -> str:
+    """The commit of the working tree, with "+" when it has changes; "unknown" outside a checkout."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far, or of the accelerator where there is one, in MiB."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,101 @@
+"""Runs a notebook headlessly with papermill, and judges the run by its exit and by its record."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nbcore.errors import UsageError, UserError
+from nbcore.files import atomic_write
+from nbcore.locks import locked
+from nbcore.paths import NOTEBOOKS
+from nbcore.recorder import HEADLESS, partial_directory, publish, recover
+from nbcore.results import load_record
+from nbcore.settings import load_settings
+
+
+def run(
+    notebook: str, *, profile: str, seed: int, data_root: Path | None, output_root: Path, overrides: dict[str, Any]
+) -> Path:
+    """Execute a notebook and return the folder of its results: executed notebook, HTML, tables, figures, record.
+
+    Earlier results stay as they are until the run has ended well.
+
+    Raises:
+        UsageError: unknown notebook, profile or parameter; real data needed and no `data_root`.
+        UserError: a cell failed, the kernel died, or the run left no complete record.
+    """
+    settings = load_settings(notebook, profile, overrides)
+    if settings.source == "real" and data_root is None:
+        raise UsageError(f"profile {profile} of {notebook} needs real data: add --data-root DIR, the folder that holds it.")
+    parameters = {
+        "profile": profile,
+        "seed": seed,
+        "data_root": None if data_root is None else str(data_root.resolve()),
+        "output_root": str(output_root.resolve()),
+        "overrides": overrides,
+    }
+    output = output_root.resolve() / profile
+    with locked(output / f".{notebook}.lock"):
+        recover(output, notebook)
+        partial = partial_directory(output_root.resolve(), profile, notebook)
+        executed = output / f".{notebook}.executed.ipynb"
+        try:
+            _execute(NOTEBOOKS / f"{notebook}.ipynb", executed, parameters, failed=output / f"{notebook}.failed.ipynb")
+            if not load_record(partial / "record.json").complete:
+                raise UserError(f"{notebook}: the run ended without a complete record; run it again.")
+            atomic_write(partial / f"{notebook}.html", _html(executed))
+            executed.replace(partial / f"{notebook}.ipynb")
+            return publish(output, notebook)
+        finally:
+            executed.unlink(missing_ok=True)
+
+
+def _execute(source: Path, executed: Path, parameters: dict[str, Any], *, failed: Path) -> None:
+    """Run papermill in a kernel of this interpreter; on failure keep the notebook as `failed` and say what went wrong."""
+    import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    failed.unlink(missing_ok=True)
+    try:
+        with _environment({HEADLESS: "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}):
+            papermill.execute_notebook(
+                str(source), str(executed), parameters, kernel_name="python3", cwd=str(source.parent), progress_bar=True
+            )
+    except PapermillExecutionError as error:
+        executed.replace(failed)
+        kinds = {kind.__name__: kind for kind in (UserError, UsageError)}
+        if error.ename in kinds:
+            raise kinds[error.ename](error.evalue) from None
+        where = f"{source.name}, cell {error.cell_index}: {error.ename}: {error.evalue}"
+        raise UserError(f"{where} (the notebook with its traceback is {failed}).") from None
+    except DeadKernelError:
+        raise UserError(f"{source.name}: its kernel died, perhaps for want of memory; start it again to continue.") from None
+    except NoSuchKernel:
+        raise UserError("no Jupyter kernel 'python3' in this environment: install ipykernel (make setup does).") from None
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the kernel, which inherits them."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _html(executed: Path) -> str:
+    """The executed notebook as one page, its figures inside."""
+    from nbconvert import HTMLExporter
+
+    body, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
+    return body

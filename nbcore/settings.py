@@ -1,0 +1,100 @@
+"""What a notebook run can be told: the method's Config, plus the data, the seeds and the sizes of the study.
+
+A profile (notebooks/profiles/NOTEBOOK.yaml) changes some of these against the paper; `-p key=value` changes more.
+"""
+
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from nbcore.errors import UsageError
+from nbcore.profiles import check_notebook, profile_values
+from nbcore.validation import first_error, nearest
+
+Source = Literal["twin", "real"]
+
+
+class StudySettings(BaseModel):
+    """The fields that all pre-training notebooks share."""
+
+    source: Source = Field("real", description="twins, or the real data below data_root")
+    pretrain_on: str = Field("mimic-cxr", description="Sect. 3.1")
+    probe_on: list[str] = Field(["mimic-cxr", "chexpert", "nih-chestxray14"], min_length=1, description="Sect. 3.2")
+    fractions: list[float] = Field([0.01, 0.1, 1.0], min_length=1, description="Sect. 3.2: share of the training labels")
+    seeds: int = Field(3, ge=1, description="ours; the paper reports single runs")
+    twin_images: dict[str, int] = Field({}, description="ours: images of each twin; its manifest's number where absent")
+    twin_size: int = Field(64, ge=32, description="ours: side of the twins' images, pixels")
+    bootstrap: int = Field(0, ge=0, description="ours: resamples of patients for the interval of an AUC; 0 for none")
+    supervised_epochs: int = Field(0, ge=0, description="ours: epochs of the supervised upper reference; 0 leaves it out")
+    download: bool = Field(False, description="ours: fetch hub weights that are not in the local cache")
+    text_fallback: bool = Field(False, description="ours: train a stand-in where the language model is not at hand")
+    allow_patient_data: bool = Field(False, description="ours: show images and reports of credentialed data")
+    standin_width: int = Field(128, ge=32, multiple_of=32, description="ours: width of the stand-in language model")
+    standin_layers: int = Field(2, ge=1, description="ours")
+    standin_epochs: int = Field(3, ge=1, description="ours")
+    standin_vocabulary: int = Field(2000, ge=200, description="ours: word pieces")
+
+
+def settings_class(notebook: str) -> type[StudySettings]:
+    """The settings of a notebook: its method's Config and the study's fields, all at one level.
+
+    Raises:
+        UsageError: no such notebook.
+    """
+    check_notebook(notebook)
+    from nbcore.methods import mflag  # imports torch: not before a notebook is asked for
+
+    class MFlagSettings(mflag.Config, StudySettings):
+        unfreeze: list[int] = Field([1, 2, 3, 4, 5, 6], description="Table 5: the n of Unfreeze_n")
+
+    return MFlagSettings
+
+
+def load_settings(notebook: str, profile: str, overrides: dict[str, Any]) -> StudySettings:
+    """Settings of a run: the paper's, changed by the profile, changed by the user.
+
+    Raises:
+        UsageError: an unknown profile, key or value, in one sentence that names the nearest key.
+    """
+    cls = settings_class(notebook)
+    known = list(cls.model_fields)
+    for origin, values in ((f"profile {profile} of {notebook}", profile_values(notebook, profile)), ("-p", overrides)):
+        for key in values:
+            if key not in known:
+                raise UsageError(f"{origin}: unknown parameter {key!r}{nearest(str(key), known)}")
+    try:
+        return cls.model_validate({**profile_values(notebook, profile), **overrides})
+    except ValidationError as error:
+        raise UsageError(f"parameter {first_error(error)}") from None
+
+
+def settings_table(settings: StudySettings) -> pd.DataFrame:
+    """Every setting of this run beside the paper's and where that comes from; changed ones first."""
+    fields = type(settings).model_fields
+    rows = [
+        (name, getattr(settings, name), field.get_default(call_default_factory=True), field.description)
+        for name, field in fields.items()
+    ]
+    table = pd.DataFrame(rows, columns=["setting", "this run", "default", "source of the default"])
+    changed = [row[1] != row[2] for row in rows]
+    return pd.concat([table[changed], table[[not c for c in changed]]]).set_index("setting")
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """`key=value` arguments, the value read as YAML (`epochs=3`, `seeds=5`, `fractions=[0.01, 1.0]`).
+
+    Raises:
+        UsageError: an argument without "=", or a value that is not YAML.
+    """
+    values = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise UsageError(f"-p {assignment}: write it as key=value.")
+        try:
+            values[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"-p {assignment}: the value cannot be read; quote it if it holds ':' or '#'.") from None
+    return values

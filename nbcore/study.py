@@ -1,0 +1,448 @@
+"""The steps that pre-training notebooks share: data, language model, pre-training, features, probes.
+
+Every step is a stage of the cache, keyed by all it depends on, so a notebook that is run again, or resumed after a
+crash, takes up what is finished.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from nbcore import launch
+from nbcore.analysis import figures
+from nbcore.analysis.geometry import Geometry, geometry
+from nbcore.cache import stage
+from nbcore.data import Samples, image_cache, label_fraction, load, load_manifest
+from nbcore.data.batches import Columns, prepare
+from nbcore.data.phantom.twins import write_twin
+from nbcore.errors import UsageError, UserError
+from nbcore.files import atomic_write, digest, file_fingerprint
+from nbcore.methods.mflag import Config, MFlag
+from nbcore.methods.supervised import Supervised
+from nbcore.models.text import TextEncoder, text_encoder
+from nbcore.models.vision import VisionEncoder, count_parameters, vision_encoder
+from nbcore.models.weights import WEIGHT_FILES, find_folder, load_exactly, read_state
+from nbcore.paths import RESULTS
+from nbcore.recorder import Recorder
+from nbcore.settings import StudySettings, load_settings, settings_class
+from nbcore.standin import train_standin
+from nbcore.tasks.features import extract
+from nbcore.tasks.linear_probe import bootstrap_auc, fit_probe, macro_auc
+from nbcore.train import History, TrainConfig, fit
+
+STANDIN = "standin"  # the `text_model` of a study that has no weights to load
+_NO_INFLUENCE = {"checkpoint_seconds", "workers"}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An image encoder to be judged: which weights, and what they depend on.
+
+    Attributes:
+        key: a hash of everything that determines the weights.
+        seed: of the run it belongs to; its probes use the same one.
+        weights: file with the state of its method, ImageNet source, or None for a random initialisation.
+        history: of its pre-training, if any.
+        trainable: number of parameters that received a gradient.
+    """
+
+    key: str
+    seed: int
+    weights: Path | str | None = None
+    history: History | None = None
+    trainable: int = 0
+
+
+class Study:
+    """One run of a pre-training notebook: its settings, and its steps as cached stages."""
+
+    def __init__(
+        self,
+        notebook: str,
+        settings: StudySettings,
+        *,
+        profile: str,
+        seed: int,
+        data_root: Path | None,
+        output_root: Path,
+        overrides: dict[str, Any] | None = None,
+    ):
+        self.notebook, self.profile, self.settings = notebook, profile, settings
+        self.command = " ".join(
+            [f"python -m nbcore run {notebook} --profile {profile} --seed {seed}"]
+            + ["--data-root DIR"] * (settings.source == "real")
+            + [f"-p {key}={value}" for key, value in (overrides or {}).items()]
+        )
+        self.seeds = list(range(seed, seed + settings.seeds))
+        self.data_root = data_root
+        self.output_root = output_root
+        self._samples: dict[str, Samples] = {}
+        if settings.source == "real" and data_root is None:
+            raise UsageError("this profile needs real data: give the folder that holds it with --data-root DIR.")
+        torch.set_num_threads(settings.threads)
+
+    @cached_property
+    def cache_root(self) -> Path:
+        """Where finished stages are kept; those of credentialed data stay beside the data and never reach results/."""
+        names = {self.settings.pretrain_on, *self.settings.probe_on}
+        return self.data_root if any(self._is_private(name) for name in names) else self.output_root
+
+    def _is_private(self, name: str) -> bool:
+        return self.settings.source == "real" and load_manifest(name).is_private
+
+    @classmethod
+    def open(
+        cls,
+        notebook: str,
+        *,
+        profile: str,
+        seed: int,
+        data_root: str | None,
+        output_root: str | None,
+        overrides: dict[str, Any],
+    ) -> "Study":
+        """The study that a notebook's parameters ask for. UsageError for an unknown profile, key or value."""
+        return cls(
+            notebook,
+            load_settings(notebook, profile, overrides),
+            profile=profile,
+            seed=seed,
+            data_root=None if data_root is None else Path(data_root),
+            output_root=RESULTS if output_root is None else Path(output_root),
+            overrides=overrides,
+        )
+
+    # --- data
+
+    def samples(self, name: str) -> Samples:
+        """The table of a data set: real, or its twin, which is written the first time."""
+        if name not in self._samples:
+            root = self._twin(name) if self.settings.source == "twin" else self.data_root / name
+            self._samples[name] = load(name, root)
+        return self._samples[name]
+
+    def _twin(self, name: str) -> Path:
+        manifest, size = load_manifest(name), self.settings.twin_size
+        images = self.settings.twin_images.get(name, manifest.twin.images)
+        key = {"manifest": manifest.model_dump(mode="json"), "images": images, "size": size}
+        build = lambda folder: write_twin(manifest, folder / name, images=images, size=size, seed=0)  # noqa: E731
+        return stage("twins", key, build, self.cache_root).path / name
+
+    def images(self, samples: Samples) -> np.ndarray:
+        """Its radiographs as one memory-mapped array, uint8 (n, resize, resize), decoded once."""
+        return image_cache(samples, self.settings.resize, self.cache_root / "cache" / "images")
+
+    @cached_property
+    def pairs(self) -> Samples:
+        """The image-report pairs to pre-train on: training split, a report of at least three words."""
+        return self.samples(self.settings.pretrain_on).split("train").pairs(min_words=3)
+
+    def label(self, name: str) -> str:
+        """What the papers' tables call a data set."""
+        return load_manifest(name).short_title
+
+    def gallery(self, name: str, images: int = 12) -> Figure:
+        """Some training images under their positive labels; a blank page for credentialed data."""
+        samples = self.samples(name).split("train")
+        samples = samples.subset(np.linspace(0, len(samples) - 1, min(images, len(samples))).astype(int))
+        if self._is_private(name) and not self.settings.allow_patient_data:
+            return figures.image_grid([], [])
+        positive = [[c for c, y in zip(samples.classes, row) if y == 1] for row in samples.labels()]
+        titles = [", ".join(names[:2]) + (" ..." if len(names) > 2 else "") for names in positive]
+        return figures.image_grid(list(self.images(samples)), titles)
+
+    def readable_reports(self, count: int) -> list[str]:
+        """Some reports to read; none of credentialed data."""
+        if self._is_private(self.settings.pretrain_on) and not self.settings.allow_patient_data:
+            return ["Reports of credentialed data are not shown."]
+        reports = self.pairs.table["report"]
+        return reports.iloc[np.linspace(0, len(reports) - 1, count).astype(int)].tolist()
+
+    def recorder(self, title: str) -> Recorder:
+        """A record of this run."""
+        return Recorder(
+            self.notebook,
+            title,
+            profile=self.profile,
+            config=self.settings.model_dump(mode="json"),
+            seeds=self.seeds,
+            source="phantom" if self.settings.source == "twin" else "real",
+            output_root=self.output_root,
+            command=self.command,
+        )
+
+    # --- language model
+
+    @cached_property
+    def language_model(self) -> Path:
+        """Folder of the language model's weights: those asked for, or a stand-in trained on the pairs' own text.
+
+        Raises:
+            UserError: the weights are not at hand and `text_fallback` is off.
+        """
+        settings = self.settings
+        if settings.text_model != STANDIN:
+            try:
+                names = ("*.json", "vocab.txt", *WEIGHT_FILES)
+                return find_folder(settings.text_model, files=names, download=settings.download)
+            except UserError as error:
+                if not settings.text_fallback:
+                    raise
+                print(f"{error} Falling back on a stand-in trained on the pairs' own reports.")
+        texts = self.pairs.table["report"].tolist()
+        keys = {name: value for name, value in settings.model_dump().items() if name.startswith("standin")}
+        key = {"texts": digest(texts), "max_length": settings.max_length, "threads": settings.threads, **keys}
+        build = partial(train_standin, texts, settings, max_length=settings.max_length, threads=settings.threads)
+        return stage("language", key, build, self.cache_root).path
+
+    @cached_property
+    def language_model_is_standin(self) -> bool:
+        return self.language_model.is_relative_to(self.cache_root / "cache" / "language")
+
+    @cached_property
+    def _language_key(self) -> str:
+        files = [self.language_model / name for name in ("config.json", *WEIGHT_FILES)]
+        return digest([file_fingerprint(file) for file in files if file.is_file()])
+
+    def text_encoder(self, trainable_layers: int = 0) -> TextEncoder:
+        return text_encoder(str(self.language_model), trainable_layers=trainable_layers)
+
+    def report_embeddings(self, reports: list[str]) -> np.ndarray:
+        """[CLS] embeddings of reports by the frozen language model, computed once: float32 (n, D)."""
+
+        def build(folder: Path) -> None:
+            embeddings = self.text_encoder().to(_device()).embed(reports, self.settings.max_length)
+            np.save(folder / "embeddings.npy", embeddings.numpy())
+
+        key = {"model": self._language_key, "texts": digest(reports), "max_length": self.settings.max_length}
+        return np.load(stage("embeddings", key, build, self.cache_root).path / "embeddings.npy", mmap_mode="r")
+
+    # --- pre-training
+
+    def config(self, **changes: Any) -> Config:
+        """The method's configuration in this study, with changes."""
+        values = {name: getattr(self.settings, name) for name in Config.model_fields}
+        return Config(**{**values, **changes})
+
+    def pretrain(self, seed: int, **changes: Any) -> Encoder:
+        """Pre-train, or take up, or load the finished encoder of this seed and configuration."""
+        config = self.config(**changes)
+        key = {
+            "config": config.model_dump(mode="json", exclude=_NO_INFLUENCE),
+            "data": self.pairs.fingerprint(),
+            "language_model": self._language_key,
+            "seed": seed,
+        }
+        self.report_embeddings(self.pairs.table["report"].tolist())  # a stage of its own, shared by all runs
+        self.images(self.pairs)
+
+        def build(folder: Path) -> None:
+            arguments = {
+                "notebook": self.notebook,
+                "profile": self.profile,
+                "settings": self.settings.model_dump(mode="json"),
+                "data_root": None if self.data_root is None else str(self.data_root),
+                "output_root": str(self.cache_root),
+                "seed": seed,
+                "changes": changes,
+                "directory": str(folder),
+            }
+            method, history = launch.train("nbcore.study:pretraining_job", arguments)
+            outcome = {"history": vars(history), "trainable": count_parameters(method)}
+            atomic_write(folder / "outcome.json", json.dumps(outcome))
+
+        path = stage("pretraining", key, build, self.cache_root).path
+        outcome = json.loads((path / "outcome.json").read_text())
+        weights = path / "weights.safetensors"
+        return Encoder(digest(key), seed, weights, History(**outcome["history"]), outcome["trainable"])
+
+    def job(self, seed: int, changes: dict[str, Any], directory: Path) -> launch.Job:
+        """What `pretrain` trains: method with its seeded initial weights, data, transform."""
+        config = self.config(**changes)
+        columns: dict[str, np.ndarray | Tensor] = {"image": self.images(self.pairs)}
+        reports = self.pairs.table["report"].tolist()
+        torch.manual_seed(seed)
+        text = None if config.caches_text else self.text_encoder(config.unfreeze_layers)
+        if text is None:
+            columns["text"] = self.report_embeddings(reports)
+            width = columns["text"].shape[1]
+        else:
+            columns["ids"], columns["mask"] = text.tokenize(reports, config.max_length)
+            width = text.width
+        method = MFlag(config, self._build_encoder(config.vision_weights), width, text)
+        transform = partial(_augment, size=config.image_size, augmentation=config.augmentation)
+        return launch.Job(method, Columns(columns), config, seed, directory, transform)
+
+    # --- other encoders
+
+    def random(self, seed: int) -> Encoder:
+        """A random initialisation: Table 2's "Random"."""
+        settings = self.settings
+        return Encoder(digest(["random", settings.vision, settings.image_size, seed]), seed)
+
+    def imagenet(self, seed: int) -> Encoder:
+        """The ImageNet weights that pre-training starts from: Table 2's "ImageNet"."""
+        return Encoder(digest(["imagenet", self.settings.vision, self.settings.vision_weights]), seed, self.settings.vision_weights)
+
+    def _build_encoder(self, weights: str | None) -> VisionEncoder:
+        settings = self.settings
+        return vision_encoder(
+            settings.vision, image_size=settings.image_size, weights=weights, download=settings.download
+        )
+
+    def load_encoder(self, encoder: Encoder) -> VisionEncoder:
+        """The network itself, on this machine's accelerator."""
+        torch.manual_seed(encoder.seed)
+        if not isinstance(encoder.weights, Path):
+            return self._build_encoder(encoder.weights).to(_device())
+        vision = self._build_encoder(None)
+        state = read_state(encoder.weights)
+        own = {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
+        load_exactly(vision, own, source=str(encoder.weights))
+        return vision.to(_device())
+
+    def supervised(self, name: str, seed: int) -> float:
+        """Test macro AUC of an encoder of the same size trained on all labels, end to end: the upper reference."""
+        samples, settings = self.samples(name), self.settings
+        config = TrainConfig(
+            epochs=settings.supervised_epochs,
+            batch_size=64,
+            learning_rate=1e-3,
+            weight_decay=0.05,
+            schedule="warmup_cosine",
+            warmup_fraction=0.1,
+            threads=settings.threads,
+        )
+
+        def build(folder: Path) -> None:
+            train, test = samples.split("train"), samples.split("test")
+            torch.manual_seed(seed)
+            method = Supervised(self._build_encoder(None), len(samples.classes))
+            data = Columns({"image": self.images(train), "labels": train.labels()})
+            transform = partial(_augment, size=settings.image_size, augmentation="crop")
+            fit(method, data, config, seed=seed, directory=folder, transform=transform)
+            features = extract(method.vision, self.images(test), settings.image_size)
+            head = method.head.cpu()
+            scores = features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+            atomic_write(folder / "auc.json", json.dumps(macro_auc(test.labels(), scores)))
+
+        key = {
+            "config": config.model_dump(mode="json", exclude=_NO_INFLUENCE),
+            "vision": [settings.vision, settings.image_size, settings.resize],
+            "data": samples.fingerprint(),
+            "seed": seed,
+        }
+        return json.loads((stage("supervised", key, build, self.cache_root).path / "auc.json").read_text())
+
+    # --- judging an encoder
+
+    def features(self, encoder: Encoder, samples: Samples) -> np.ndarray:
+        """Its pooled features of every image, in the order of the table, computed once: float32 (n, N)."""
+        settings = self.settings
+
+        def build(folder: Path) -> None:
+            features = extract(self.load_encoder(encoder), self.images(samples), settings.image_size)
+            np.save(folder / "features.npy", features)
+
+        key = {
+            "encoder": encoder.key,
+            "data": samples.fingerprint(),
+            "pixels": [settings.resize, settings.image_size],
+            "threads": settings.threads,
+        }
+        return np.load(stage("features", key, build, self.cache_root).path / "features.npy", mmap_mode="r")
+
+    def probe(self, encoder: Encoder, name: str) -> list[dict[str, Any]]:
+        """Linear probes on a data set, one a label fraction: dicts of fraction, images, auc, valid_auc, low, high.
+
+        Uncertain and unmentioned labels count as negative (CheXclusion). The penalty is chosen on validation data; the
+        test images are scored once, with the chosen probe.
+        """
+        samples, settings = self.samples(name), self.settings
+
+        def build(folder: Path) -> None:
+            rows = [self._probe(encoder, samples, fraction) for fraction in settings.fractions]
+            atomic_write(folder / "probe.json", json.dumps(rows))
+
+        key = {
+            "encoder": encoder.key,
+            "data": samples.fingerprint(),
+            "pixels": [settings.resize, settings.image_size],
+            "fractions": settings.fractions,
+            "seed": encoder.seed,
+            "bootstrap": settings.bootstrap,
+            "threads": settings.threads,
+        }
+        return json.loads((stage("probes", key, build, self.cache_root).path / "probe.json").read_text())
+
+    def probe_all(self, encoders: dict[str, list[Encoder]]) -> pd.DataFrame:
+        """Probes of every encoder on every data set: columns method, seed, dataset, fraction, images, auc, ..."""
+        rows = [
+            {"method": method, "seed": encoder.seed, "dataset": name, **row}
+            for method, runs in encoders.items()
+            for encoder in runs
+            for name in self.settings.probe_on
+            for row in self.probe(encoder, name)
+        ]
+        return pd.DataFrame(rows)
+
+    def geometry(self, encoder: Encoder, name: str) -> Geometry:
+        """The shape of its features of a data set's test images."""
+        samples = self.samples(name)
+        return geometry(self.features(encoder, samples)[samples.table["split"] == "test"])
+
+    def _probe(self, encoder: Encoder, samples: Samples, fraction: float) -> dict[str, Any]:
+        split, features, labels = samples.table["split"], self.features(encoder, samples), samples.labels()
+        chosen = samples.table["image"].isin(label_fraction(samples, fraction, encoder.seed).table["image"])
+        train, valid, test = ((features[rows], labels[rows]) for rows in (chosen, split == "valid", split == "test"))
+        probe = fit_probe(train, valid)
+        scores = probe.scores(test[0])
+        row = {
+            "fraction": fraction,
+            "images": len(train[1]),
+            "auc": macro_auc(test[1], scores),
+            "valid_auc": probe.valid_auc,
+        }
+        if self.settings.bootstrap:
+            patients = samples.table["patient"][split == "test"].to_numpy()
+            interval = bootstrap_auc(test[1], scores, patients, resamples=self.settings.bootstrap)
+            row["low"], row["high"] = interval
+        return row
+
+
+def pretraining_job(
+    notebook: str,
+    profile: str,
+    settings: dict[str, Any],
+    data_root: str | None,
+    output_root: str,
+    seed: int,
+    changes: dict[str, Any],
+    directory: str,
+) -> launch.Job:
+    """Builder for `launch`: the same study again, in whichever process trains."""
+    study = Study(
+        notebook,
+        settings_class(notebook).model_validate(settings),
+        profile=profile,
+        seed=seed,
+        data_root=None if data_root is None else Path(data_root),
+        output_root=Path(output_root),
+    )
+    return study.job(seed, changes, Path(directory))
+
+
+def _augment(batch: dict[str, Tensor], generator: torch.Generator, *, size: int, augmentation: str) -> dict[str, Tensor]:
+    return {**batch, "image": prepare(batch["image"], size, augmentation, generator)}
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,97 @@
+"""Report encoders: freezing, exact loading of BERT-family checkpoints, embeddings that do not depend on the batch."""
+
+import json
+
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM
+
+from nbcore.errors import UserError
+from nbcore.models.text import small_bert, text_encoder, train_tokenizer
+
+TEXTS = ["the heart is normal in size.", "small left pleural effusion.", "no focal consolidation, pneumothorax or effusion."]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A stand-in saved in the layout of published weights."""
+    tokenizer = train_tokenizer(TEXTS, 200)
+    torch.manual_seed(0)
+    small_bert(tokenizer, width=32, layers=3, max_length=32).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_tokenizer_depends_on_the_texts_alone():
+    assert train_tokenizer(TEXTS, 100).get_vocab() == train_tokenizer(TEXTS[::-1], 100).get_vocab()
+    tokenizer = train_tokenizer(TEXTS, 200)
+    assert tokenizer.tokenize("Left EFFUSION") == ["left", "effusion"]
+    assert tokenizer.tokenize("hat") == ["h", "##a", "##t"]  # an unknown word falls back on its characters
+    assert tokenizer("heart")["input_ids"][0] == tokenizer.cls_token_id
+
+
+def test_spanish_letters_keep_their_accents():
+    tokenizer = train_tokenizer(["índice cardiotorácico aumentado", "índice normal"], 200)
+    assert tokenizer.tokenize("Índice cardiotorácico") == ["índice", "cardiotorácico"]
+
+
+def test_frozen_text_is_in_eval_mode(folder):
+    encoder = text_encoder(str(folder)).train()
+    assert not any(module.training for module in encoder.bert.modules())
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def test_unfrozen_layers_receive_gradients(folder):
+    encoder = text_encoder(str(folder), trainable_layers=2).train()
+    ids, mask = encoder.tokenize(TEXTS, 32)
+    encoder(ids, mask).sum().backward()
+    trained = {name.split(".layer.")[1][0] for name, p in encoder.named_parameters() if p.grad is not None}
+    assert trained == {"1", "2"}
+    assert encoder.bert.encoder.layer[2].training
+    assert not encoder.bert.encoder.layer[0].training
+    with pytest.raises(UserError, match="3 layers"):
+        text_encoder(str(folder), trainable_layers=4)
+
+
+def test_embeddings_ignore_batch_and_padding(folder):
+    encoder = text_encoder(str(folder))
+    together = encoder.embed(TEXTS * 3, 32, batch_size=4)
+    alone = torch.cat([encoder.embed([text], 32) for text in TEXTS * 3])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    ids, mask = encoder.tokenize(TEXTS, 32)
+    assert ids.shape == mask.shape
+    torch.testing.assert_close(encoder(ids, mask), together[:3], atol=1e-5, rtol=1e-5)
+
+
+def test_published_layout_loads_into_the_plain_class(tmp_path, folder):
+    """CXR-BERT's files: prefixed keys, prediction heads, a custom model type and code that must not be run."""
+    plain = text_encoder(str(folder))
+    config = json.loads((folder / "config.json").read_text())
+    model = BertForMaskedLM(BertConfig(**{k: v for k, v in config.items() if k != "model_type"}))
+    model.bert.load_state_dict(plain.bert.state_dict())
+    other = tmp_path / "published"
+    other.mkdir()
+    extra = {"cls_projection_head.dense_to_hidden.weight": torch.zeros(2, 2), "bert.pooler.dense.weight": torch.zeros(2, 2)}
+    torch.save({**model.state_dict(), **extra}, other / "pytorch_model.bin")
+    custom = {"model_type": "cxr-bert", "auto_map": {"AutoModel": "evil.py--Evil"}, "projection_size": 128}
+    (other / "config.json").write_text(json.dumps({**config, **custom}))
+    vocabulary = sorted(plain.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    (other / "vocab.txt").write_text("\n".join(token for token, _ in vocabulary))
+    loaded = text_encoder(str(other))
+    torch.testing.assert_close(loaded.embed(TEXTS, 32), plain.embed(TEXTS, 32))
+
+
+def test_missing_keys_and_files_are_errors(folder):
+    from safetensors.torch import load_file, save_file
+
+    weights = folder / "model.safetensors"
+    state = load_file(weights)
+    state.pop("encoder.layer.0.output.dense.bias")
+    save_file(state, weights)
+    with pytest.raises(UserError, match=r"missing \(first: encoder.layer.0.output.dense.bias\)"):
+        text_encoder(str(folder))
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"config.json: cannot be read"):
+        text_encoder(str(folder))
+    with pytest.raises(UserError, match="download=true"):
+        text_encoder("nobody/no-such-model")

@@ -1,0 +1,104 @@
+"""Image encoders: one interface over timm classes, and weight loading that is never silent."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nbcore.errors import UsageError, UserError
+from nbcore.models.vision import count_parameters, vision_encoder
+
+SIZES = {"tiny_resnet": 64, "tiny_vit": 64, "resnet50": 64, "vit_base_patch16": 64}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_features_have_the_promised_shapes(name):
+    encoder = vision_encoder(name, image_size=SIZES[name]).eval()
+    images = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        pooled, local = encoder(images)
+    assert pooled.shape == (2, encoder.width)
+    assert local.shape[0] == 2
+    assert local.shape[2] == encoder.width
+
+
+def test_resnet_pools_its_last_map():
+    encoder = vision_encoder("tiny_resnet").eval()
+    images = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        expected = encoder.backbone(images.expand(-1, 3, -1, -1))  # timm's own pooling
+        torch.testing.assert_close(encoder.global_features(images), expected)
+    assert (expected >= 0).all()
+
+
+def test_vit_global_feature_is_the_class_token_and_attention_is_its_last():
+    encoder = vision_encoder("tiny_vit", image_size=64).eval()
+    images = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        tokens = encoder.backbone.forward_features(images.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(encoder.global_features(images), tokens[:, 0])
+        attention = encoder.last_attention(images)  # (B, A, S)
+    assert attention.shape == (2, 3, 64)
+    assert (attention >= 0).all()
+    assert (attention.sum(dim=-1) < 1).all()  # the rest is what [CLS] pays to itself
+
+
+def test_vit_attention_reproduces_the_block():
+    """Values weighted by the attention we report must give what timm's own block computes for [CLS]."""
+    encoder = vision_encoder("tiny_vit", image_size=32).eval()
+    block = encoder.backbone.blocks[-1].attn
+    seen = {}
+    block.register_forward_hook(lambda _, inputs, output: seen.update(x=inputs[0], y=output))
+    with torch.no_grad():
+        patches = encoder.last_attention(torch.randn(1, 1, 32, 32))  # (1, A, S)
+        value = block.qkv(seen["x"]).unflatten(-1, (3, block.num_heads, -1))[:, :, 2].transpose(1, 2)
+        weights = torch.cat([1 - patches.sum(-1, keepdim=True), patches], dim=-1)  # (1, A, 1 + S)
+        mixed = (weights[:, :, None] @ value)[:, :, 0].flatten(1)
+        torch.testing.assert_close(block.proj(mixed), seen["y"][:, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_resnet_has_no_attention():
+    with pytest.raises(UsageError, match="vision transformer"):
+        vision_encoder("tiny_resnet").last_attention(torch.zeros(1, 1, 64, 64))
+
+
+def test_published_encoders_have_their_published_size():
+    assert count_parameters(vision_encoder("resnet50")) == 23_508_032
+    assert count_parameters(vision_encoder("vit_base_patch16")) == 85_798_656
+
+
+def test_stand_ins_are_small():
+    for name in ("tiny_resnet", "tiny_vit"):
+        assert count_parameters(vision_encoder(name, image_size=64)) < 400_000
+
+
+def test_weights_load_exactly_or_not_at_all(tmp_path):
+    encoder = vision_encoder("tiny_resnet")
+    state = {key: value.contiguous() for key, value in encoder.backbone.state_dict().items()}
+    file = tmp_path / "model.safetensors"
+    save_file({**state, "fc.weight": torch.zeros(3, 3)}, file)  # a classifier is the one thing that may be left out
+    loaded = vision_encoder("tiny_resnet", weights=str(file))
+    for own, other in zip(loaded.backbone.state_dict().values(), state.values()):
+        assert torch.equal(own, other)
+    assert vision_encoder("tiny_resnet", weights=str(tmp_path)).width == 128  # a folder that holds such a file
+
+    save_file({key: value for key, value in state.items() if key != "conv1.weight"}, file)
+    with pytest.raises(UserError, match=r"1 missing \(first: conv1.weight\)"):
+        vision_encoder("tiny_resnet", weights=str(file))
+    save_file({**state, "extra": torch.zeros(1)}, file)
+    with pytest.raises(UserError, match=r"1 unexpected \(first: extra\)"):
+        vision_encoder("tiny_resnet", weights=str(file))
+    save_file({**state, "conv1.weight": torch.zeros(1)}, file)
+    with pytest.raises(UserError, match="of another shape"):
+        vision_encoder("tiny_resnet", weights=str(file))
+    file.write_bytes(b"not a weight file")
+    with pytest.raises(UserError, match="not a readable weight file"):
+        vision_encoder("tiny_resnet", weights=str(file))
+
+
+def test_unknown_encoder_and_absent_weights(monkeypatch, tmp_path):
+    with pytest.raises(UsageError, match="choose one of"):
+        vision_encoder("resnet5")
+    with pytest.raises(UserError, match="download=true"):
+        vision_encoder("tiny_resnet", weights="nobody/no-such-model")
+    with pytest.raises(UserError, match=r"no model.safetensors or pytorch_model.bin"):
+        vision_encoder("tiny_resnet", weights=str(tmp_path))
