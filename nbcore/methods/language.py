@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BertModel, BertTokenizer
+from transformers import BertForMaskedLM, BertModel, BertTokenizer
 
 from nbcore.losses.contrastive import info_nce
 from nbcore.losses.language import mask_words
@@ -28,10 +28,12 @@ class LanguageModel(nn.Module):
 
     def __init__(self, bert: BertModel, tokenizer: BertTokenizer):
         super().__init__()
-        self.bert = bert
+        masked = BertForMaskedLM(bert.config)
+        masked.bert = bert
+        masked.tie_weights()
+        self.bert, self.words = masked.bert, masked.cls
         self.special = torch.tensor(sorted(tokenizer.all_special_ids))
         self.mask_id: int = tokenizer.mask_token_id
-        self.decoder_bias = nn.Parameter(torch.zeros(bert.config.vocab_size))
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.losses(batch)
@@ -48,8 +50,7 @@ class LanguageModel(nn.Module):
         masked, target = mask_words(ids, self.special.to(ids.device), self.mask_id, self.bert.config.vocab_size, _MASKED)
         states = self.bert(input_ids=masked, attention_mask=mask).last_hidden_state  # (2B, L, D)
         chosen = target >= 0
-        logits = states[chosen] @ self.bert.embeddings.word_embeddings.weight.T + self.decoder_bias  # (masked, V)
-        words = F.cross_entropy(logits, target[chosen])
+        words = F.cross_entropy(self.words(states[chosen]), target[chosen])  # logits (masked, V)
         first, second = F.normalize(states[:, 0], dim=1).unflatten(0, (-1, 2)).unbind(1)  # (B, D) each
         match = info_nce(first, second, _TEMPERATURE)
         return {"words": words, "match": match, "total": words + match}

@@ -144,6 +144,7 @@ def small_bert(tokenizer: BertTokenizer, *, width: int, layers: int, max_length:
         num_attention_heads=max(1, width // 32),
         intermediate_size=4 * width,
         max_position_embeddings=max_length,
+        initializer_range=width**-0.5,  # BERT's 0.02 is made for width 768; here it would mute the words
         pad_token_id=tokenizer.pad_token_id,
     )
     return BertModel(config, add_pooling_layer=False)

@@ -1,0 +1,150 @@
+"""The layouts a reader can be told of: which folders, files and columns hold what. One model a reader.
+
+Every name that an owner could change (a folder, a CSV, a column) is a field here and a value in the manifest. The
+`marks` of a layout are paths of which a root with such data has at least one.
+"""
+
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """Ends a sentence on an unknown name: "did you mean ..." for a close one of `names`, else all of them."""
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else f" (there are: {', '.join(map(str, names))})"
+
+
+class Strict(BaseModel):
+    """A model in which an unknown key is an error that names its nearest neighbour."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for key in values:
+                if key not in cls.model_fields:
+                    raise ValueError(f"unknown key {key!r}{nearest(str(key), list(cls.model_fields))}")
+        return values
+
+
+class MimicCxrColumns(Strict):
+    image: str
+    patient: str
+    study: str
+    view: str
+    split: str
+
+
+class MimicCxrLayout(Strict):
+    """MIMIC-CXR-JPG: `images`/pXX/pXXXXXXXX/sXXXXXXXX/<image>`suffix`, three tables, and the reports."""
+
+    reader: Literal["mimic-cxr"]
+    images: str
+    suffix: str
+    metadata: str
+    split: str
+    labels: str
+    sectioned: str  # table of sectioned reports; used where it exists
+    reports: tuple[str, ...]  # else: folders, in order, that may hold pXX/pXXXXXXXX/sXXXXXXXX.txt
+    sections: tuple[str, ...]  # joined in this order to one text
+    frontal_views: tuple[str, ...]
+    columns: MimicCxrColumns
+
+    @property
+    def marks(self) -> list[str]:
+        return [self.metadata, f"{self.metadata}.gz"]
+
+
+class ChexpertColumns(Strict):
+    path: str
+    projection: str  # frontal or lateral
+    view: str  # AP or PA
+
+
+class ChexpertLayout(Strict):
+    """CheXpert: `folder`/{train,valid}.csv whose paths begin with the folder's name, and the images beside them."""
+
+    reader: Literal["chexpert"]
+    folders: tuple[str, ...]  # the data set's own folder under the root, in order of preference; "." the root itself
+    tables: dict[str, Literal["train", "valid", "test"]]  # file -> the part it plays in the papers
+    frontal: str
+    patient_pattern: str  # first group: the patient, read off the path
+    study_pattern: str
+    columns: ChexpertColumns
+
+    @property
+    def marks(self) -> list[str]:
+        return [f"{folder}/{table}" for folder in self.folders for table in self.tables]
+
+
+class NihColumns(Strict):
+    image: str
+    findings: str
+    patient: str
+    view: str
+
+
+class NihLayout(Strict):
+    """NIH ChestX-ray14: one table, boxes, lists of file names, images in `images` or in `image_folders`/images."""
+
+    reader: Literal["nih"]
+    tables: tuple[str, ...]  # alternative names of the table, in order
+    boxes: str
+    train_list: str
+    test_list: str
+    image_folders: tuple[str, ...]  # glob patterns of the folders that hold the images
+    separator: str
+    columns: NihColumns
+
+    @property
+    def marks(self) -> list[str]:
+        return list(self.tables)
+
+
+class ClassFoldersLayout(Strict):
+    """Images sorted into <split>/<class>/ folders; the patient is read off the file name."""
+
+    reader: Literal["class-folders"]
+    folders: tuple[str, ...]
+    splits: dict[str, Literal["train", "valid", "test"]]  # folder -> split
+    suffixes: tuple[str, ...]
+    patient_pattern: str
+
+    @property
+    def marks(self) -> list[str]:
+        return [f"{folder}/{split}" for folder in self.folders for split in self.splits]
+
+
+class CovidColumns(Strict):
+    image: str
+    folder: str
+    patient: str
+    finding: str
+    view: str
+    modality: str
+    report: str
+
+
+class CovidLayout(Strict):
+    """COVID-19 image data collection: one table of images of several modalities, with clinical notes."""
+
+    reader: Literal["covid-chestxray"]
+    table: str
+    modality: str
+    frontal_views: dict[str, Literal["PA", "AP", ""]]  # the table's word -> ours
+    findings: dict[str, tuple[str, ...]]  # class -> the words of the `finding` column that mean it
+    unlabelled: tuple[str, ...]  # findings that say nothing about any class
+    columns: CovidColumns
+
+    @property
+    def marks(self) -> list[str]:
+        return [self.table]
+
+
+Layout = Annotated[
+    MimicCxrLayout | ChexpertLayout | NihLayout | ClassFoldersLayout | CovidLayout, Field(discriminator="reader")
+]

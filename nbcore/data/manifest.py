@@ -1,0 +1,172 @@
+"""Manifests: what is known of a data set, and where its things are. One YAML file each, strictly validated."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from nbcore.data.layouts import Layout, Strict, nearest
+from nbcore.errors import UsageError
+from nbcore.paths import MANIFESTS
+
+Split = Literal["train", "valid", "test"]
+Unknown = Literal["unknown"]
+Count = int | Unknown
+
+
+class Counts(Strict):
+    """What a complete copy holds, as the reader counts it (frontal images only where the reader filters)."""
+
+    images: Count
+    patients: Count
+    studies: Count = "unknown"
+    splits: dict[Literal["default", "test_list"], dict[Split, Count]]
+
+
+class Draw(Strict):
+    """How many images to draw, whole patients at a time: a number, a share of the pool, or the smaller of the two."""
+
+    images: int | None = Field(None, gt=0)
+    fraction: float | None = Field(None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.images is None and self.fraction is None:
+            raise ValueError("give 'images', 'fraction', or both")
+        return self
+
+    def count(self, pool: int) -> int:
+        """Images to draw from a pool of that many."""
+        wanted = pool if self.images is None else self.images
+        return wanted if self.fraction is None else min(wanted, max(1, round(self.fraction * pool)))
+
+
+class TestList(Strict):
+    """A published CSV of the test patients, which wins over every other rule where it lies in the root."""
+
+    __test__ = False  # not a test class, whatever pytest thinks
+
+    file: str
+    column: str | None = None  # its heading; None: the first column, with or without a heading
+
+
+class SplitRule(Strict):
+    """Where the splits come from; whatever `official` and `test_list` leave open is drawn by patient."""
+
+    official: bool  # the layout itself says which images are for what
+    valid: Draw
+    test: Draw
+    test_list: TestList | None = None
+    seed: int = 0
+
+
+class Use(Strict):
+    paper: Literal["mgca", "mflag", "med_unic", "meduna", "kmat", "open profile"]
+    where: str
+
+
+class TwinRecipe(Strict):
+    """How the phantom twin of this data set is made; see `nbcore.data.phantom.world` for the meaning."""
+
+    hospital: Literal["north", "south"]
+    images: int = Field(gt=0)
+    size: int = Field(ge=16)
+    label_noise: float = Field(ge=0, lt=0.5)  # share of the positives recorded as negative, and as many the other way
+    uncertain: float = Field(0.0, ge=0, le=1)  # share of the recorded labels written as uncertain
+    lateral: float = Field(0.0, ge=0, le=1)  # lateral images for each frontal one
+    no_report: float = Field(0.0, ge=0, le=1)  # share of the studies without a usable report
+    valid: float = Field(0.1, gt=0, lt=1)
+    test: float = Field(0.2, gt=0, lt=1)
+    age_range: tuple[int, int] = (18, 95)
+    prevalence: dict[str, float] = Field(default_factory=dict)  # finding -> probability
+    other_findings: bool = True  # False: what `prevalence` does not name never occurs
+
+
+class Manifest(Strict):
+    name: str
+    title: str
+    short_title: str  # what the papers' tables call it
+    version: str
+    licence: str
+    access: Literal["open", "registration", "credentialed"]
+    homepage: str
+    citation: str
+    how_to_get: str
+    downloads: dict[str, str] = Field(default_factory=dict)  # file -> address, where a plain download exists
+    checksums: dict[str, str] = Field(default_factory=dict)  # file -> "sha256:...", where the owner publishes one
+    language: Literal["en", "es", ""]  # of the reports
+    classes: tuple[str, ...] = Field(min_length=1)
+    layout: Layout
+    counts: Counts
+    split: SplitRule
+    uncertain: dict[str, Literal["zero", "one", "ignore"] | dict[str, Literal[0, 1]]]  # policies for Samples.labels
+    used_by: tuple[Use, ...]
+    twin: TwinRecipe
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _policies_name_classes(self) -> Self:
+        for name, policy in self.uncertain.items():
+            for key in policy if isinstance(policy, Mapping) else ():
+                if key not in self.classes:
+                    raise ValueError(f"uncertain.{name}: unknown class {key!r}{nearest(key, list(self.classes))}")
+        return self
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nothing that shows a patient may reach results/."""
+        return self.access == "credentialed"
+
+    def seems_present(self, root: str | Path) -> bool:
+        """Whether `root` holds a table or folder of this data set (nothing is read)."""
+        return any((Path(root) / mark).exists() for mark in self.layout.marks)
+
+
+def list_manifests() -> list[str]:
+    """The names of the data sets the project knows."""
+    return sorted(path.stem for path in MANIFESTS.glob("*.yaml"))
+
+
+def load_manifest(name_or_path: str | Path) -> Manifest:
+    """Read and validate a manifest, by its name or from a file of the user's own.
+
+    Raises UsageError, in one sentence, for an unknown name, unreadable YAML, or a key or value that does not belong.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = MANIFESTS / f"{name_or_path}.yaml"
+        if not path.is_file():
+            raise UsageError(f"unknown data set {str(name_or_path)!r}{nearest(str(name_or_path), list_manifests())}")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the manifest {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path} is not a manifest: expected keys such as 'title' and 'layout'")
+    try:
+        manifest = Manifest.model_validate({"name": path.stem} | raw)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_first_error(error, raw)}") from None
+    if manifest.name != path.stem:
+        raise UsageError(f"{path}: name is {manifest.name!r}, which must be the file's own, {path.stem!r}")
+    return manifest
+
+
+def _first_error(error: ValidationError, raw: Any) -> str:
+    """Where it is, in the file's own keys, and what is wrong: "layout.columns: missing key 'view'"."""
+    first = error.errors()[0]
+    place: list[str] = []
+    for key in first["loc"]:  # pydantic adds the names of union members, which are no keys of the file
+        inside = key in raw if isinstance(raw, dict) else isinstance(key, int) and isinstance(raw, list | tuple)
+        if inside:
+            place.append(str(key))
+            raw = raw[key]
+    if first["type"] == "missing":
+        message = f"missing key {first['loc'][-1]!r}"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(place)}: {message}" if place else message

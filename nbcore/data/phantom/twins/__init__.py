@@ -1,0 +1,100 @@
+"""Twins: miniature phantom data sets on disk, in the very layout a manifest describes, for the same readers.
+
+A twin is a pure function of the manifest, the number of images, their size, a seed and the phantom's own sources,
+which its marker PHANTOM.json records.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from nbcore.data.manifest import Manifest, load_manifest
+from nbcore.data.phantom.twins import chexpert, class_folders, covid_chestxray, mimic_cxr, nih
+from nbcore.data.phantom.twins.cast import Cast, draw_cast
+from nbcore.data.readers import MARKER, twin_record
+from nbcore.errors import UsageError, UserError
+from nbcore.files import atomic_write, digest
+
+WRITERS: dict[str, Callable[[Manifest, Path, Cast], None]] = {
+    "mimic-cxr": mimic_cxr.write,
+    "chexpert": chexpert.write,
+    "nih": nih.write,
+    "class-folders": class_folders.write,
+    "covid-chestxray": covid_chestxray.write,
+}
+
+
+def write_twin(
+    name_or_manifest: str | Path | Manifest,
+    root: str | Path,
+    images: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write the twin of a data set into `root`, all or nothing, and return `root`.
+
+    A twin already there is kept if it is this very one, and replaced otherwise.
+
+    Args:
+        name_or_manifest: the data set.
+        root: a new or empty folder, or one that holds a twin.
+        images: frontal images with usable content; by default the manifest's `twin.images`.
+        size: side of the square images in pixels; by default the manifest's `twin.size`.
+        seed: of the world it shows.
+
+    Raises:
+        UserError: if `root` holds anything but a twin, or cannot be written.
+        UsageError: for a number of images or a size the phantom cannot draw.
+    """
+    manifest = name_or_manifest if isinstance(name_or_manifest, Manifest) else load_manifest(name_or_manifest)
+    record = describe_twin(manifest, images, size, seed)
+    root = Path(root).absolute()
+    _refuse_other_content(root)
+    if twin_record(root) == record:
+        return root
+    cast = draw_cast(manifest, record["images"], record["size"], seed)
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.", suffix=".tmp") as temporary:
+            fresh, stale = Path(temporary) / "fresh", Path(temporary) / "stale"
+            fresh.mkdir()
+            WRITERS[manifest.layout.reader](manifest, fresh, cast)
+            atomic_write(fresh / MARKER, json.dumps(record, indent=1) + "\n")
+            if root.exists():
+                root.rename(stale)
+            fresh.rename(root)
+    except OSError as error:
+        raise UserError(f"cannot write the twin of {manifest.name} to {root}: {error.strerror or error}") from error
+    return root
+
+
+def describe_twin(manifest: Manifest, images: int | None = None, size: int | None = None, seed: int = 0) -> dict:
+    """The content of PHANTOM.json: all that a twin depends on (its `digest` makes a cache key)."""
+    images, size = images or manifest.twin.images, size or manifest.twin.size
+    if images < 20 or size < 16:
+        raise UsageError(f"a twin needs at least 20 images of 16 pixels, not {images} of {size}")
+    made_from = manifest.model_dump(mode="json", include={"twin", "layout", "classes", "language"})
+    return {
+        "manifest": manifest.name,
+        "images": images,
+        "size": size,
+        "seed": seed,
+        "recipe": digest(made_from),
+        "generator": generator_version(),
+    }
+
+
+@cache
+def generator_version() -> str:
+    """A digest of the phantom's sources: what it draws may change with any of them."""
+    sources = Path(__file__).parent.parent
+    return digest({path.relative_to(sources).as_posix(): path.read_text() for path in sources.rglob("*.py")})
+
+
+def _refuse_other_content(root: Path) -> None:
+    if root.is_file():
+        raise UserError(f"{root} is a file: name a folder for the twin")
+    if root.is_dir() and any(root.iterdir()) and not (root / MARKER).is_file():
+        raise UserError(f"{root} is not empty and not a twin (it has no {MARKER}): name another folder")

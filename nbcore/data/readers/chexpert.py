@@ -1,0 +1,39 @@
+"""CheXpert v1.0 (also the "-small" edition): frontal images and 14 labels, of which train.csv's are the labeller's."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from nbcore.data.manifest import Manifest
+from nbcore.data.tables import first_folder, label_columns, read_table, tidy
+from nbcore.errors import UserError
+
+
+def read(manifest: Manifest, root: Path) -> pd.DataFrame:
+    """A row a frontal image of either table."""
+    layout, names = manifest.layout, manifest.layout.columns
+    prefix = first_folder(root, layout.folders, layout.tables, manifest.name)
+    parts = []
+    for file, split in layout.tables.items():
+        path = root / prefix / file
+        if not path.is_file():
+            raise UserError(f"{manifest.name}: {path} is missing; fetch it again")
+        text = [names.path, names.projection, names.view]
+        table = read_table(path, [*text, *manifest.classes], text=text)
+        table = table[table[names.projection] == layout.frontal].reset_index(drop=True)
+        inside = table[names.path].str.partition("/")[2]  # without the data set's own folder
+        study = inside.str.extract(layout.study_pattern, expand=False)
+        if (odd := study.isna()).any():
+            raise UserError(f"{path}: {table.loc[odd, names.path].iloc[0]!r} is not a path to a patient's study")
+        parts.append(
+            tidy(
+                len(table),
+                image=prefix + inside,
+                patient=inside.str.extract(layout.patient_pattern, expand=False),
+                study=study,
+                split=split,
+                view=table[names.view].where(table[names.view].isin(["PA", "AP"]), ""),
+                **label_columns(table, manifest.classes, path),
+            )
+        )
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,69 @@
+"""NIH ChestX-ray14: every image is frontal; 14 findings mined from the reports, and boxes for 880 of the images."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nbcore.data.layouts import NihLayout
+from nbcore.data.manifest import Manifest
+from nbcore.data.tables import find_table, list_files, read_table, readable, tidy
+from nbcore.errors import UserError
+
+
+def read(manifest: Manifest, root: Path) -> pd.DataFrame:
+    """A row an image; a class is 1 where the findings name it, else 0."""
+    layout, names = manifest.layout, manifest.layout.columns
+    path = find_table(root, layout.tables, manifest.name)
+    wanted = [names.image, names.findings, names.patient, names.view]
+    table = read_table(path, wanted, text=wanted)
+    found = table[names.findings].str.get_dummies(layout.separator)
+    if not set(manifest.classes) & set(found.columns):
+        raise UserError(f"{path}: column {names.findings!r} names none of the classes {', '.join(manifest.classes)}")
+    labels = {f"label:{name}": found.get(name, 0) for name in manifest.classes}
+    return tidy(
+        len(table),
+        image=_locate(layout, root, table[names.image]),
+        patient=table[names.patient],
+        study=table[names.image].str.rsplit(".", n=1).str[0],
+        split=_official_split(layout, root, table[names.image]),
+        view=table[names.view].where(table[names.view].isin(["PA", "AP"]), ""),
+        boxes=_boxes(layout, root, table[names.image]),
+        **labels,
+    )
+
+
+def _locate(layout: NihLayout, root: Path, images: pd.Series) -> pd.Series:
+    """The path of each image among the folders; where it is in none, the one it would have in the first pattern."""
+    folders = [path for pattern in layout.image_folders for path in sorted(root.glob(pattern))]
+    files = [file for folder in folders for file in list_files(root, folder.relative_to(root).as_posix())]
+    places = pd.Series(files, index=[file.rpartition("/")[2] for file in files], dtype=str)
+    found = images.map(places[~places.index.duplicated()])
+    return found.where(found.notna(), layout.image_folders[0] + "/" + images)
+
+
+def _official_split(layout: NihLayout, root: Path, images: pd.Series) -> np.ndarray:
+    """The split of each image: "test" where the official test list, if it is there, has it, else "train"."""
+    lists = {}
+    for name in (layout.train_list, layout.test_list):
+        with readable(root / name):
+            lists[name] = set((root / name).read_text("utf-8").split()) if (root / name).exists() else set()
+    if both := lists[layout.train_list] & lists[layout.test_list]:
+        raise UserError(f"{root}: {min(both)} is in both {layout.train_list} and {layout.test_list}")
+    return np.where(images.isin(lists[layout.test_list]), "test", "train")
+
+
+def _boxes(layout: NihLayout, root: Path, images: pd.Series) -> list[list[tuple[float, ...]]]:
+    """The boxes of each image, in pixels; columns by position, as the heading is malformed ("Bbox [x", "y", ...)."""
+    path = root / layout.boxes
+    if not path.is_file():
+        return [[] for _ in images]
+    with readable(path):
+        heading = pd.read_csv(path, nrows=0).columns.tolist()
+    if len(heading) < 6:
+        raise UserError(f"{path} has {len(heading)} columns, not image, finding, x, y, w, h")
+    table = read_table(path, heading[:6])
+    boxes: dict[str, list[tuple[float, ...]]] = {}
+    for image, *box in zip(table[heading[0]], *(table[name].astype(float) for name in heading[2:6])):
+        boxes.setdefault(image, []).append(tuple(box))
+    return [boxes.get(image, []) for image in images]

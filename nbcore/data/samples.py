@@ -1,0 +1,100 @@
+"""Samples: a data set as one tidy table, a row an image.
+
+Shapes: n images, C classes.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from nbcore.data.layouts import nearest
+from nbcore.errors import UsageError, UserError
+from nbcore.files import file_fingerprint
+
+COLUMNS = ("image", "patient", "study", "split", "view", "report", "language", "mask", "boxes")
+SPLITS = ("train", "valid", "test")
+UncertainPolicy = Literal["zero", "one", "ignore"] | Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """The images of a data set and all that is known of them.
+
+    `table` has a RangeIndex and the columns `image` (POSIX path under `root`), `patient`, `study`, `split`, `view`
+    ("PA", "AP" or ""), `report` (cleaned, "" if none), `language`, `mask` (path or ""), `boxes` (list of (x, y, w, h)
+    in pixels of the stored image), and a float32 column `label:<class>` each: 1 positive, 0 negative, -1 uncertain,
+    NaN not mentioned. `missing` counts the rows dropped because their image is not there.
+    """
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    source: Literal["real", "phantom"]
+    missing: int
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def subset(self, rows: np.ndarray | pd.Series | list[int]) -> "Samples":
+        """The rows of a boolean mask, or at these positions."""
+        rows = np.asarray(rows)
+        positions = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(int)
+        return replace(self, table=self.table.iloc[positions].reset_index(drop=True))
+
+    def split(self, name: str) -> "Samples":
+        """The rows of "train", "valid" or "test"; UsageError for another name."""
+        if name not in SPLITS:
+            raise UsageError(f"unknown split {name!r}{nearest(name, list(SPLITS))}")
+        return self.subset(self.table["split"] == name)
+
+    def pairs(self, min_words: int = 3) -> "Samples":
+        """The rows whose report has at least `min_words` words; UserError if there are none."""
+        enough = self.table["report"].str.count(" ") + 1 >= min_words
+        if not (enough := enough & (self.table["report"] != "")).any():
+            raise UserError(f"{self.name}: no image under {self.root} has a report of {min_words} words or more")
+        return self.subset(enough)
+
+    def labels(self, uncertain: UncertainPolicy = "zero") -> np.ndarray:
+        """float32 (n, C) of 0 and 1; what is not mentioned is 0.
+
+        An uncertain label becomes 0 ("zero", CheXclusion), 1 ("one"), NaN ("ignore"), or what the mapping says of its
+        class (0 where it says nothing; a manifest's `uncertain` holds the papers' mappings).
+        """
+        values = self.table[[f"label:{name}" for name in self.classes]].to_numpy(np.float32)
+        if isinstance(uncertain, Mapping):
+            for name in set(uncertain) - set(self.classes):
+                raise UsageError(f"{self.name} has no class {name!r}{nearest(name, list(self.classes))}")
+            instead = np.array([uncertain.get(name, 0) for name in self.classes], np.float32)
+        else:
+            fixed = {"zero": 0.0, "one": 1.0, "ignore": np.nan}
+            if uncertain not in fixed:
+                raise UsageError(f"unknown policy {uncertain!r} for uncertain labels{nearest(uncertain, list(fixed))}")
+            instead = np.full(len(self.classes), fixed[uncertain], np.float32)
+        return np.where(values == -1, instead, np.nan_to_num(values)).astype(np.float32)
+
+    def image_paths(self) -> list[Path]:
+        return [self.root / image for image in self.table["image"]]
+
+    def fingerprint(self) -> str:
+        """A hash of the table and of the content of every image and mask, wherever the root lies."""
+        content = hashlib.blake2b(self.table.to_csv().encode(), digest_size=16)
+        masks = [self.root / mask for mask in self.table["mask"] if mask]
+        content.update("".join(fingerprints([*self.image_paths(), *masks])).encode())
+        return content.hexdigest()
+
+
+def fingerprints(paths: list[Path]) -> list[str]:
+    """The content hash of each file; UserError for one that is gone or cannot be read."""
+    hashes = []
+    for path in paths:
+        try:
+            hashes.append(file_fingerprint(path))
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    return hashes

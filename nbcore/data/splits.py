@@ -1,0 +1,117 @@
+"""Splits by patient: drawn, read from published lists, cut down to a fraction, and checked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nbcore.data.manifest import Manifest
+from nbcore.data.samples import Samples
+from nbcore.data.tables import readable
+from nbcore.errors import UsageError, UserError
+
+
+def patient_split(patients: pd.Series | np.ndarray, held_out: Mapping[str, int | float], seed: int) -> np.ndarray:
+    """Give every image a split so that no patient is in two.
+
+    Patients are gone through in a seeded random order; each goes, with all images, to the first held-out split that
+    still has room for them, else to "train". So a split holds exactly the number asked for as long as there are
+    patients small enough to fill it up, and never more, unless its first patient alone is larger.
+
+    Args:
+        patients: the patient of each image, (n,).
+        held_out: split -> number of images (int) or share of all images (float below 1); "train" is the rest.
+        seed: of the order.
+
+    Returns:
+        Split names, (n,).
+
+    Raises:
+        UsageError: if the held-out splits leave nothing to train on.
+    """
+    owner, size = np.unique(np.asarray(patients).astype(str), return_inverse=True, return_counts=True)[1:]
+    total = len(owner)
+    room = {name: share if isinstance(share, int) else max(1, round(share * total)) for name, share in held_out.items()}
+    if "train" in room or sum(room.values()) >= total:
+        raise UsageError(f"cannot hold out {dict(held_out)} of {total} images: some must remain for 'train'")
+    given = np.full(len(size), "train", dtype="<U5")
+    empty = set(room)
+    for patient in np.random.default_rng(seed).permutation(len(size)):
+        for name, images in room.items():
+            if size[patient] <= images or name in empty:
+                given[patient] = name
+                room[name] = images - size[patient]
+                empty.discard(name)
+                break
+    if not (given == "train").any():
+        raise UsageError(f"cannot hold out {dict(held_out)}: there are only {len(size)} patients")
+    return given[owner]
+
+
+def label_fraction(samples: Samples, fraction: float, seed: int) -> Samples:
+    """A random part of the training split, whole patients, about `fraction` of its images and at least one patient.
+
+    For one seed the parts are nested (1 % within 10 % within 100 %). Plain random as in the papers: a rare class may
+    have no positive left in a small part.
+    """
+    if not 0 < fraction <= 1:
+        raise UsageError(f"a fraction of the labels must be above 0 and at most 1, not {fraction}")
+    train = samples.split("train")
+    owner, size = np.unique(train.table["patient"].astype(str), return_inverse=True, return_counts=True)[1:]
+    order = np.random.default_rng(seed).permutation(len(size))
+    reached = np.cumsum(size[order])
+    patients = 1 + int(np.argmin(np.abs(reached - fraction * len(train))))  # the prefix nearest to the fraction
+    return train.subset(np.isin(owner, order[:patients]))
+
+
+def assert_disjoint(table: pd.DataFrame) -> None:
+    """Raise UserError, naming one, if a patient has images in two splits."""
+    pairs = table[["patient", "split"]].drop_duplicates()
+    if (twice := pairs["patient"].duplicated()).any():
+        patient = pairs.loc[twice, "patient"].iloc[0]
+        found = sorted(pairs.loc[pairs["patient"] == patient, "split"])
+        raise UserError(f"patient {patient!r} is in two splits ({' and '.join(found)}): mend the split's list or table")
+
+
+def assign_splits(patients: pd.Series, official: pd.Series, manifest: Manifest, root: Path) -> np.ndarray:
+    """The split of each image by the manifest's rule, (n,).
+
+    The published test list wins where it lies in `root` (then everybody else is a candidate for validation);
+    otherwise the official split; what neither fixes is drawn from the training images by patient.
+    """
+    rule = manifest.split
+    listed = rule.test_list and root / rule.test_list.file
+    if listed and listed.is_file():
+        split = np.where(_in_list(patients, listed, rule.test_list.column), "test", "train").astype("<U5")
+    elif rule.official:
+        split = official.to_numpy(dtype="<U5")
+    else:
+        split = np.full(len(patients), "train", dtype="<U5")
+    pool = split == "train"
+    if not pool.any():
+        raise UserError(f"{manifest.name}: no image under {root} is left to train on")
+    wanted = {"test": rule.test, "valid": rule.valid}
+    open_ = {name: draw.count(int(pool.sum())) for name, draw in wanted.items() if not (split == name).any()}
+    if open_:
+        split[pool] = patient_split(patients[pool], open_, rule.seed)
+    return split
+
+
+def _in_list(patients: pd.Series, path: Path, column: str | None) -> np.ndarray:
+    """Which images belong to the listed patients, comparing numbers (a list says 3 where a path says patient00003)."""
+    with readable(path):
+        lines = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
+    heading = not lines.iloc[0].str.contains(r"\d").any()
+    if column is not None and not (heading and column in set(lines.iloc[0])):
+        raise UserError(f"{path} has no column {column!r}: mend it, or the manifest's split.test_list.column")
+    place = 0 if column is None else list(lines.iloc[0]).index(column)
+    wanted = _number(lines.iloc[int(heading) :, place])
+    listed = np.isin(_number(patients), wanted)
+    if not listed.any():
+        raise UserError(f"{path} names no patient of this data set: it is the list of another one")
+    return listed
+
+
+def _number(patients: pd.Series) -> np.ndarray:
+    return pd.to_numeric(patients.astype(str).str.extract(r"(\d+)", expand=False)).fillna(-1).to_numpy(np.int64)

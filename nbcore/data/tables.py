@@ -1,0 +1,104 @@
+"""What every reader needs: folders, listings and CSV tables, with errors a user can act on."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nbcore.data.layouts import nearest
+from nbcore.errors import UserError
+
+
+def require_folder(root: Path, name: str) -> None:
+    """Raise UserError unless `root` is a folder that can be listed."""
+    try:
+        next(os.scandir(root), None)
+    except OSError as error:
+        raise UserError(f"cannot read the root of {name}, {root}: {error.strerror or error}") from error
+
+
+def first_folder(root: Path, names: Sequence[str], inside: Iterable[str], data_set: str) -> str:
+    """The first of the folders `names` (under `root`) that holds one of `inside`, as a path prefix ("" or "name/")."""
+    inside = list(inside)
+    for name in names:
+        if any((root / name / mark).exists() for mark in inside):
+            return "" if name == "." else f"{name}/"
+    places = " or ".join(dict.fromkeys((Path(name) / inside[0]).as_posix() for name in names))
+    raise UserError(f"no {data_set} data under {root}: expected {places} in it; is this the right root?")
+
+
+def find_table(root: Path, names: Sequence[str], data_set: str) -> Path:
+    """The first of these files, plain or .gz, that exists."""
+    for name in names:
+        for path in (root / name, root / f"{name}.gz"):
+            if path.is_file():
+                return path
+    raise UserError(f"no {data_set} data under {root}: {' or '.join(names)} is missing; is this the right root?")
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn whatever can go wrong in reading a text file or CSV into a UserError that names it."""
+    try:
+        yield
+    except pd.errors.EmptyDataError as error:
+        raise UserError(f"{path} is empty: fetch it again") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    except (pd.errors.ParserError, ValueError, OSError, EOFError) as error:
+        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
+def read_table(path: Path, columns: Sequence[str], text: Sequence[str] = ()) -> pd.DataFrame:
+    """These columns of a CSV; those in `text` as strings with "" for nothing.
+
+    Raises UserError, naming the file, for an empty or unreadable one, and the nearest column for a missing one.
+    """
+    with readable(path):
+        found = pd.read_csv(path, nrows=0).columns.tolist()
+        for column in columns:
+            if column not in found:
+                raise UserError(f"{path} has no column {column!r}{nearest(column, found)}")
+        table = pd.read_csv(path, usecols=list(columns), dtype=dict.fromkeys(text, str), low_memory=False)
+    if table.empty:
+        raise UserError(f"{path} has a heading but no rows: fetch it again")
+    return table.fillna(dict.fromkeys(text, ""))
+
+
+def label_columns(table: pd.DataFrame, classes: Sequence[str], path: Path) -> dict[str, pd.Series]:
+    """{"label:<class>": float32 (n,)} of the columns named as the classes; UserError for a value that is no number."""
+    columns = {}
+    for name in classes:
+        values = pd.to_numeric(table[name], errors="coerce")
+        if (bad := values.isna() & table[name].notna()).any():
+            raise UserError(f"{path}: column {name!r} holds {table.loc[bad, name].iloc[0]!r}, which is no number")
+        columns[f"label:{name}"] = values.astype(np.float32)
+    return columns
+
+
+def list_files(root: Path, folder: str) -> set[str]:
+    """Every file below root/folder, as POSIX paths under `root`; UserError for a folder that cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+
+    if (root / folder).is_file():
+        return {folder}
+    files: set[str] = set()
+    for place, _, names in os.walk(root / folder, onerror=refuse):
+        prefix = Path(place).relative_to(root).as_posix()
+        files.update(names if prefix == "." else (f"{prefix}/{name}" for name in names))
+    return files
+
+
+def tidy(rows: int, **columns: object) -> pd.DataFrame:
+    """A frame of the columns of Samples: those given, and "nothing known" for the others."""
+    defaults = {"split": "train", "view": "", "report": "", "language": "", "mask": ""}
+    frame = pd.DataFrame({**defaults, **columns}, index=pd.RangeIndex(rows))
+    if "boxes" not in columns:
+        frame["boxes"] = [[] for _ in range(rows)]
+    return frame

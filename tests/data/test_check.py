@@ -1,0 +1,69 @@
+"""The check of a local copy: complete, a subset, or broken, with the reason."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nbcore.data import load
+from nbcore.data.check import check
+from nbcore.errors import UsageError
+
+IMAGES = 100  # in each twin
+Twin = Callable[[str], Path]
+
+
+@pytest.mark.parametrize("name", ["chexpert", "covid-chestxray", "kermany", "mimic-cxr", "nih-chestxray14"])
+def test_a_twin_is_complete(name: str, twin: Twin) -> None:
+    report = check(name, twin(name))
+    assert (report.verdict, report.exit_status, report.images) == ("complete", 0, IMAGES)
+    assert sum(found for found, _ in report.splits.values()) == IMAGES
+    assert (report.balance.sum(axis=1) == IMAGES).all()
+    assert json.loads(json.dumps(report.to_dict()))["verdict"] == "complete"
+    assert f"phantom data: {IMAGES} images" in report.to_text()
+
+
+def test_absent_images_make_a_subset(damaged: Twin) -> None:
+    root = damaged("nih-chestxray14")
+    for path in load("nih-chestxray14", root).image_paths()[:20]:
+        path.unlink()
+    report = check("nih-chestxray14", root)
+    assert (report.verdict, report.exit_status, report.missing) == (f"subset: {IMAGES - 20} of {IMAGES}", 0, 20)
+
+
+def test_real_data_is_measured_by_the_manifest(damaged: Twin) -> None:
+    root = damaged("nih-chestxray14")
+    (root / "PHANTOM.json").unlink()
+    report = check("nih-chestxray14", root)
+    assert report.verdict == f"subset: {IMAGES} of 112120"
+    assert report.source == "real" and report.splits["test"][1] == 25596
+    patients = load("nih-chestxray14", root).table["patient"]
+    (root / "testSet_PatientID.csv").write_text(patients.iloc[0])
+    assert check("nih-chestxray14", root).splits["test"] == ((patients == patients.iloc[0]).sum(), 6373)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_unreadable_images_break_it(quick: bool, damaged: Twin) -> None:
+    root = damaged("chexpert")
+    for path in load("chexpert", root).image_paths()[:8]:
+        path.write_bytes(path.read_bytes()[:100])
+    report = check("chexpert", root, quick=quick)
+    assert (report.verdict, report.exit_status, len(report.problems)) == ("broken", 1, 6)
+    assert "cannot read the image" in report.to_text() and "3 more images" in report.problems[-1]
+
+
+def test_copies_are_noticed_also_across_splits(damaged: Twin) -> None:
+    root = damaged("chexpert")
+    samples = load("chexpert", root)
+    shutil.copy(samples.split("train").image_paths()[0], samples.split("test").image_paths()[0])
+    (remark,) = check("chexpert", root).remarks
+    assert "1 images are identical copies of another; 1 pictures are in more than one split" in remark
+
+
+def test_a_wrong_root_is_broken_and_a_wrong_name_an_error(tmp_path: Path) -> None:
+    report = check("chexpert", tmp_path)
+    assert report.exit_status == 1 and "is this the right root?" in report.to_text()
+    with pytest.raises(UsageError, match="unknown data set"):
+        check("chexprt", tmp_path)

@@ -1,0 +1,120 @@
+"""Manifests: the project's own are right and complete; a wrong one is refused in one helpful sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nbcore.data.manifest import Draw, list_manifests, load_manifest
+from nbcore.data.phantom import world
+from nbcore.errors import UsageError
+from nbcore.paths import MANIFESTS
+
+NAMES = ["chexpert", "covid-chestxray", "kermany", "mimic-cxr", "nih-chestxray14"]
+
+
+def test_every_data_set_is_listed_and_valid() -> None:
+    assert set(NAMES) <= set(list_manifests())
+    for name in list_manifests():
+        manifest = load_manifest(name)
+        assert manifest.name == name
+        assert manifest.homepage.startswith("https://")
+        assert "default" in manifest.uncertain
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "default", "listed"),
+    [
+        ("mimic-cxr", 243324, (237962, 1959, 3403), (215187, 5000, 23137)),
+        ("chexpert", 191229, (186027, 5000, 202), (167185, 5000, 19027)),
+        ("nih-chestxray14", 112120, (81524, 5000, 25596), (100747, 5000, 6373)),
+        ("kermany", 5856, (4709, 523, 624), None),
+    ],
+)
+def test_counts_are_the_published_ones(name: str, images: int, default: tuple, listed: tuple | None) -> None:
+    counts = load_manifest(name).counts
+    assert counts.images == images
+    assert tuple(counts.splits["default"].values()) == default
+    assert sum(default) == images
+    if listed:
+        assert tuple(counts.splits["test_list"].values()) == listed
+
+
+def test_mgca_policy_and_access() -> None:
+    chexpert = load_manifest("chexpert")
+    assert chexpert.uncertain["mgca"] == {
+        "Atelectasis": 1, "Cardiomegaly": 0, "Consolidation": 0, "Edema": 1, "Pleural Effusion": 1
+    }  # fmt: skip
+    assert [name for name in NAMES if load_manifest(name).is_private] == ["mimic-cxr"]
+
+
+def test_prevalences_name_phantom_findings() -> None:
+    for name in list_manifests():
+        assert set(load_manifest(name).twin.prevalence) <= set(world.FINDINGS)
+
+
+def test_a_draw_is_the_smaller_of_number_and_share() -> None:
+    assert Draw(images=5000, fraction=0.1).count(191027) == 5000
+    assert Draw(images=5000, fraction=0.1).count(2000) == 200
+    assert Draw(fraction=0.1).count(4) == 1
+
+
+def _changed(tmp_path: Path, change: callable) -> Path:
+    raw = yaml.safe_load((MANIFESTS / "chexpert.yaml").read_text())
+    change(raw)
+    path = tmp_path / "chexpert.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda raw: raw.update(licens="x"), "unknown key 'licens' (did you mean 'licence'?)"),
+        (lambda raw: raw["layout"].update(fronal="x"), "layout: unknown key 'fronal' (did you mean 'frontal'?)"),
+        (lambda raw: raw["layout"]["columns"].pop("view"), "layout.columns: missing key 'view'"),
+        (lambda raw: raw["twin"].update(label_noise=0.9), "twin.label_noise: Input should be less than 0.5"),
+        (lambda raw: raw["split"].update(valid={}), "split.valid: give 'images', 'fraction', or both"),
+        (lambda raw: raw["layout"].update(reader="chexprt"), "layout: Input tag 'chexprt'"),
+        (lambda raw: raw["uncertain"]["mgca"].update(Edemma=1), "unknown class 'Edemma' (did you mean 'Edema'?)"),
+        (lambda raw: raw.update(name="other"), "name is 'other'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_file_and_key(tmp_path: Path, change: callable, message: str) -> None:
+    path = _changed(tmp_path, change)
+    with pytest.raises(UsageError) as caught:
+        load_manifest(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_name_broken_yaml_and_absent_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown data set 'chexprt' \(did you mean 'chexpert'\?\)"):
+        load_manifest("chexprt")
+    (tmp_path / "a.yaml").write_text("title: [")
+    with pytest.raises(UsageError, match="not valid YAML"):
+        load_manifest(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("just text")
+    with pytest.raises(UsageError, match="not a manifest"):
+        load_manifest(tmp_path / "b.yaml")
+    with pytest.raises(UsageError, match="cannot read the manifest"):
+        load_manifest(tmp_path / "absent.yaml")
+
+
+def test_presence_is_told_without_reading(twin: callable, tmp_path: Path) -> None:
+    for name in NAMES:
+        assert load_manifest(name).seems_present(twin(name))
+        assert not load_manifest(name).seems_present(tmp_path)
+
+
+def test_manifests_load_without_pandas_or_torch() -> None:
+    code = "import sys, nbcore.data as d; d.load_manifest('chexpert'); print({'pandas', 'torch'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_reading_and_twins_do_without_torch() -> None:
+    code = "import sys, nbcore.data.phantom.twins, nbcore.data.check; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
