@@ -43,8 +43,8 @@ class Row(_Part):
 class Claim(_Part):
     """A sentence of the paper as a test on our numbers.
 
-    `effects` are paired differences, one a seed; the interval is a 95 % percentile bootstrap of their mean. The claim is
-    supported when the whole interval lies above `threshold`, not supported when it lies below, else inconclusive.
+    `effects` are paired differences, one a seed; the interval is a 95 % percentile bootstrap of their mean. The claim
+    is supported when the whole interval lies above `threshold`, not supported when it lies below, else inconclusive.
     """
 
     key: str
@@ -74,8 +74,10 @@ class Figure(_Part):
 
 
 class Record(_Part):
-    """Everything a run leaves behind. `seconds`, `peak_memory_mib`, `environment` and `notes` describe the run; all else is a
-    function of configuration, data and seeds."""
+    """Everything a run leaves behind.
+
+    `seconds`, `peak_memory_mib`, `environment` describe the run; the rest follows from configuration, data and seeds.
+    """
 
     notebook: str
     title: str
@@ -102,7 +104,14 @@ def aggregate(values: Sequence[float], **keys: Any) -> Row:
 
 
 def judge(
-    key: str, sentence: str, source: str, effects: Iterable[float], *, unit: str, threshold: float = 0.0, exact: bool = False
+    key: str,
+    sentence: str,
+    source: str,
+    effects: Iterable[float],
+    *,
+    unit: str,
+    threshold: float = 0.0,
+    exact: bool = False,
 ) -> Claim:
     """Turn paired differences into a verdict.
 
@@ -150,11 +159,11 @@ def load_record(path: Path) -> Record:
 
 
 def published(notebook: str) -> pd.DataFrame:
-    """The paper's numbers, tidy: table, method, dataset, setting, metric, value, std, note; empty if none are on file."""
+    """The paper's numbers: table, method, dataset, setting, metric, value, std, note; empty if none are on file."""
     path = PUBLISHED / f"{notebook}.csv"
     if not path.is_file():
         return pd.DataFrame(columns=[*KEYS, "value", "std", "note"])
-    return pd.read_csv(path, dtype={key: str for key in KEYS}, keep_default_na=False, na_values={"value": "", "std": ""})
+    return pd.read_csv(path, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values={"value": "", "std": ""})
 
 
 def compared(record: Record) -> pd.DataFrame:
@@ -167,12 +176,13 @@ def compared(record: Record) -> pd.DataFrame:
     ours = ours.rename(columns={"value": "reproduced"})
     theirs = published(record.notebook).rename(columns={"value": "published", "std": "published_std"})
     ours["order"], theirs["order"] = range(len(ours)), range(len(theirs))
-    both = theirs.merge(ours, on=KEYS, how="outer", suffixes=("", "_ours")).sort_values(["table", "order", "order_ours"])
+    both = theirs.merge(ours, on=KEYS, how="outer", suffixes=("", "_ours"))
+    both = both.sort_values(["table", "order", "order_ours"])
     real = record.source == "real" and record.profile == "paper"
     both["comparable"] = both["reproduced"].notna() & both["published"].notna() & real
     both["difference"] = (both["reproduced"] - both["published"]).where(both["comparable"])
-    columns = ["reproduced", "std", "n", "low", "high", "published", "published_std", "difference", "comparable", "note"]
-    return both[[*KEYS, *columns]].reset_index(drop=True)
+    columns = ["reproduced", "std", "n", "low", "high", "published", "published_std"]
+    return both[[*KEYS, *columns, "difference", "comparable", "note"]].reset_index(drop=True)
 
 
 def pivot(table: pd.DataFrame) -> pd.DataFrame:
@@ -189,7 +199,7 @@ def pivot(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(row: Any) -> str:
-    """"71.3 ± 0.4 [62.2]", with as many digits as the size of the number deserves."""
+    """ "71.3 ± 0.4 [62.2]", with as many digits as the size of the number deserves."""
     digits = 0 if abs(row.reproduced if pd.notna(row.reproduced) else row.published) >= 1000 else 1
     ours = "–" if pd.isna(row.reproduced) else f"{row.reproduced:,.{digits}f}"
     if pd.notna(row.std):
@@ -223,5 +233,6 @@ def comparability(record: Record) -> str:
 
 def _markdown(wide: pd.DataFrame) -> str:
     header = ["", *wide.columns]
-    lines = [header, ["---"] + ["---:"] * wide.shape[1], *([index, *row] for index, row in zip(wide.index, wide.values))]
+    rows = [[index, *row] for index, row in zip(wide.index, wide.values)]
+    lines = [header, ["---"] + ["---:"] * wide.shape[1], *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

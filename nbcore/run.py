@@ -28,7 +28,7 @@ def run(
     """
     settings = load_settings(notebook, profile, overrides)
     if settings.source == "real" and data_root is None:
-        raise UsageError(f"profile {profile} of {notebook} needs real data: add --data-root DIR, the folder that holds it.")
+        raise UsageError(f"profile {profile} of {notebook} needs real data: give its folder with --data-root DIR.")
     parameters = {
         "profile": profile,
         "seed": seed,
@@ -53,7 +53,7 @@ def run(
 
 
 def _execute(source: Path, executed: Path, parameters: dict[str, Any], *, failed: Path) -> None:
-    """Run papermill in a kernel of this interpreter; on failure keep the notebook as `failed` and say what went wrong."""
+    """Run papermill in a kernel of this interpreter; on failure keep the notebook as `failed` and say what is wrong."""
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
@@ -73,9 +73,10 @@ def _execute(source: Path, executed: Path, parameters: dict[str, Any], *, failed
         where = f"{source.name}, cell {error.cell_index}: {error.ename}: {error.evalue}"
         raise UserError(f"{where} (the notebook with its traceback is {failed}).") from None
     except DeadKernelError:
-        raise UserError(f"{source.name}: its kernel died, perhaps for want of memory; start it again to continue.") from None
+        told = f"{source.name}: its kernel died, perhaps for want of memory; start it again to continue."
+        raise UserError(told) from None
     except NoSuchKernel:
-        raise UserError("no Jupyter kernel 'python3' in this environment: install ipykernel (make setup does).") from None
+        raise UserError("no Jupyter kernel 'python3' in this environment: run `make setup`.") from None
 
 
 @contextmanager

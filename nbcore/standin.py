@@ -12,7 +12,9 @@ from nbcore.settings import StudySettings
 from nbcore.train import fit
 
 
-def train_standin(texts: Sequence[str], settings: StudySettings, directory: Path, *, max_length: int, threads: int) -> None:
+def train_standin(
+    texts: Sequence[str], settings: StudySettings, directory: Path, *, max_length: int, threads: int
+) -> None:
     """Train a stand-in on `texts` and save it under `directory` as transformers saves a `BertModel` and its tokenizer.
 
     Its seed is fixed: like published weights, it is one model, whatever the seed of the study.
@@ -29,9 +31,7 @@ def train_standin(texts: Sequence[str], settings: StudySettings, directory: Path
     )
     torch.manual_seed(0)
     tokenizer = train_tokenizer(texts, settings.standin_vocabulary)
-    bert = small_bert(
-        tokenizer, width=settings.standin_width, layers=settings.standin_layers, max_length=max_length
-    )
+    bert = small_bert(tokenizer, width=settings.standin_width, layers=settings.standin_layers, max_length=max_length)
     views = ReportViews(texts, tokenizer, max_length=max_length, seed=0)
     fit(LanguageModel(bert, tokenizer), views, config, seed=0, directory=directory / "training")
     bert.save_pretrained(directory)

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 
 def nearest(name: str, names: list[str]) -> str:
-    """" (did you mean 'x'?)" for the closest of `names`, or the choices where none is close."""
+    """ " (did you mean 'x'?)" for the closest of `names`, or the choices where none is close."""
     close = get_close_matches(name, names, n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else f" (there are: {', '.join(map(str, names))})"
 

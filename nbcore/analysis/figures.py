@@ -11,7 +11,7 @@ from nbcore.analysis.geometry import Geometry
 
 
 def set_style() -> None:
-    """One look for all figures: white, small sans-serif type, a colour-blind-safe palette, lettering kept as text in SVG."""
+    """One look for all figures: white, small sans-serif type, colour-blind-safe, lettering kept as text in SVG."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85)
     plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 160, "svg.fonttype": "none", "svg.hashsalt": "nbcore"})
 
@@ -45,7 +45,7 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
 
 
 def collapse_scatter(clouds: Mapping[str, Geometry], reference: str) -> Figure:
-    """First three principal components, a panel a method: `reference` in green, the others in red (M-FLAG, Fig. 1 and 2).
+    """First three principal components, a panel a method: `reference` green, the others red (M-FLAG, Fig. 1 and 2).
 
     Axes are scaled by the first component's spread, so that a flat or thin cloud is a collapsed one.
     """
@@ -55,7 +55,7 @@ def collapse_scatter(clouds: Mapping[str, Geometry], reference: str) -> Figure:
     for place, (name, cloud) in enumerate(clouds.items(), start=1):
         axis = fig.add_subplot(rows, columns, place, projection="3d")
         points = cloud.components / cloud.components[:, 0].std()
-        axis.scatter(*points.T, s=4, alpha=0.5, color="tab:green" if name == reference else "tab:red", linewidths=0)
+        axis.scatter(*points.T, s=7, alpha=0.6, color="tab:green" if name == reference else "tab:red", linewidths=0)
         axis.set(xlim=(-3, 3), ylim=(-3, 3), zlim=(-3, 3), xticklabels=[], yticklabels=[], zticklabels=[])
         axis.set_title(f"{name}\neffective rank {cloud.effective_rank:.1f}", fontsize=9)
     fig.subplots_adjust(wspace=0.05, hspace=0.15)

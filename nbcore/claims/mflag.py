@@ -7,7 +7,9 @@ from nbcore.results import Claim, judge
 LOW = 0.01  # the paper's ablations are read at 1 % of the labels
 
 
-def claims(probes: pd.DataFrame, ranks: pd.DataFrame, trainable: int, trainable_with_language_model: int) -> list[Claim]:
+def claims(
+    probes: pd.DataFrame, ranks: pd.DataFrame, trainable: int, trainable_with_language_model: int
+) -> list[Claim]:
     """All claims of the notebook.
 
     Args:
@@ -61,7 +63,7 @@ def claims(probes: pd.DataFrame, ranks: pd.DataFrame, trainable: int, trainable_
         ),
         judge(
             "fewer-parameters",
-            "Freezing the language model saves at least 70 % of the trainable parameters (computed at the paper's size).",
+            "Freezing the language model saves at least 70 % of the trainable parameters (at the paper's size).",
             "Abstract: 78 %",
             [100 * (1 - trainable / trainable_with_language_model)],
             unit="% of the parameters",

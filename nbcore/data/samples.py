@@ -6,6 +6,7 @@ Shapes: n images, C classes.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -82,7 +83,11 @@ class Samples:
         return [self.root / image for image in self.table["image"]]
 
     def fingerprint(self) -> str:
-        """A hash of the table and of the content of every image and mask, wherever the root lies."""
+        """A hash of the table and of the content of every image and mask, wherever the root lies; computed once."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         content = hashlib.blake2b(self.table.to_csv().encode(), digest_size=16)
         masks = [self.root / mask for mask in self.table["mask"] if mask]
         content.update("".join(fingerprints([*self.image_paths(), *masks])).encode())

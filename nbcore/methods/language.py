@@ -39,7 +39,7 @@ class LanguageModel(nn.Module):
         return self.losses(batch)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """"words": cross-entropy of masked words; "match": InfoNCE of the views' [CLS] states; "total": their sum.
+        """ "words": cross-entropy of masked words; "match": InfoNCE of the views' [CLS] states; "total": their sum.
 
         Args:
             batch: "ids" and "mask", (B, 2, L), two views of each report.
@@ -47,7 +47,8 @@ class LanguageModel(nn.Module):
         ids, mask = (batch[key].flatten(0, 1).long() for key in ("ids", "mask"))  # (2B, L)
         longest = int(mask.sum(dim=1).max())
         ids, mask = ids[:, :longest], mask[:, :longest]
-        masked, target = mask_words(ids, self.special.to(ids.device), self.mask_id, self.bert.config.vocab_size, _MASKED)
+        special, vocabulary = self.special.to(ids.device), self.bert.config.vocab_size
+        masked, target = mask_words(ids, special, self.mask_id, vocabulary, _MASKED)
         states = self.bert(input_ids=masked, attention_mask=mask).last_hidden_state  # (2B, L, D)
         chosen = target >= 0
         words = F.cross_entropy(self.words(states[chosen]), target[chosen])  # logits (masked, V)

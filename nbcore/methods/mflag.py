@@ -128,7 +128,7 @@ class MFlag(nn.Module):
         """Eq. 1 on one batch.
 
         Args:
-            batch: "image" (B, 1, H, W) in [-1, 1]; and "text" (B, D), the reports' embeddings, or "ids" and "mask" (B, L).
+            batch: "image" (B, 1, H, W) in [-1, 1]; and "text" (B, D), report embeddings, or "ids" and "mask" (B, L).
 
         Returns:
             "align" (Eq. 2), "orth" (Eq. 3) and their sum "total"; a loss of weight 0 is left out.
@@ -162,7 +162,6 @@ class MFlag(nn.Module):
             self.text.bert.train()  # config.text_dropout: the official code's frozen model, dropout and all
         with torch.no_grad():
             return self.text(ids, mask)
-
 
 
 def paper_size_parameters(unfrozen: int | None = 0) -> int:

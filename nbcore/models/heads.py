@@ -11,7 +11,7 @@ Projector = Literal["mlp", "linear"]
 
 
 def mlp_projector(width: int, hidden: int, out: int) -> nn.Sequential:
-    """The official projector of M-FLAG (and MGCA's global one): Linear-BN-ReLU-Linear-BN without affine, (B, D) -> (B, P)."""
+    """M-FLAG's official projector (and MGCA's global one): Linear-BN-ReLU-Linear-BN, (B, D) -> (B, P)."""
     return nn.Sequential(
         nn.Linear(width, hidden),
         nn.BatchNorm1d(hidden),
@@ -22,5 +22,5 @@ def mlp_projector(width: int, hidden: int, out: int) -> nn.Sequential:
 
 
 def projector(kind: Projector, width: int, hidden: int, out: int) -> nn.Module:
-    """`mlp` as in the official code, or `linear` as in M-FLAG's paper (then `hidden` has no meaning); (B, D) -> (B, P)."""
+    """`mlp` as in M-FLAG's code, `linear` as in its paper (then `hidden` has no meaning); (B, D) -> (B, P)."""
     return mlp_projector(width, hidden, out) if kind == "mlp" else nn.Linear(width, out)

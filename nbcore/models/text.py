@@ -85,7 +85,8 @@ def bert_config(folder: Path) -> BertConfig:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a model configuration; is this a folder of BERT weights?") from error
+        told = f"{path}: cannot be read as a model configuration; is this a folder of BERT weights?"
+        raise UserError(told) from error
     return BertConfig(**{key: value for key, value in values.items() if key in _BERT_KEYS and key != "model_type"})
 
 
@@ -117,16 +118,14 @@ def _plain_key(key: str) -> str:
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> BertTokenizer:
-    """A lower-case WordPiece tokenizer for stand-in language models: all characters, then the commonest words of `texts`.
+    """A lower-case WordPiece tokenizer for stand-ins: all characters, then the commonest words of `texts`.
 
     The trainers of the tokenizers library break ties at random; this vocabulary is a function of the texts alone, so
     that two runs of one seed agree.
     """
     plain = BertTokenizer(do_lower_case=True, strip_accents=False).backend_tokenizer
     words = Counter(
-        word
-        for text in texts
-        for word, _ in plain.pre_tokenizer.pre_tokenize_str(plain.normalizer.normalize_str(text))
+        word for text in texts for word, _ in plain.pre_tokenizer.pre_tokenize_str(plain.normalizer.normalize_str(text))
     )
     characters = sorted(set().union(*words))
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters)]

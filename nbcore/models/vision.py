@@ -6,7 +6,6 @@ Shapes: B batch, H x W image, D feature width, S spatial positions, A attention 
 from pathlib import Path
 
 import timm
-import torch
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -29,7 +28,9 @@ def _tiny_vit(image_size: int) -> VisionTransformer:
 
 _BUILDERS = {
     "resnet50": lambda image_size: timm.create_model("resnet50", num_classes=0),
-    "vit_base_patch16": lambda image_size: timm.create_model("vit_base_patch16_224", img_size=image_size, num_classes=0),
+    "vit_base_patch16": lambda image_size: timm.create_model(
+        "vit_base_patch16_224", img_size=image_size, num_classes=0
+    ),
     "tiny_resnet": lambda image_size: _tiny_resnet(),
     "tiny_vit": _tiny_vit,
 }
@@ -95,7 +96,9 @@ class VisionEncoder(nn.Module):
         return weights[:, :, 0, self.backbone.num_prefix_tokens :]
 
 
-def vision_encoder(name: str, *, image_size: int = 224, weights: str | None = None, download: bool = False) -> VisionEncoder:
+def vision_encoder(
+    name: str, *, image_size: int = 224, weights: str | None = None, download: bool = False
+) -> VisionEncoder:
     """Build an image encoder.
 
     Args:

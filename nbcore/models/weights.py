@@ -1,7 +1,7 @@
 """Weight files: where they come from, and loading that never ignores a key silently.
 
-A source is a local folder or file, or a hub repository `owner/name`, or `owner/name@revision`. The hub is asked only when
-`download` is true; otherwise its local cache alone is searched.
+A source is a local folder or file, or a hub repository `owner/name` or `owner/name@revision`. The hub is asked only
+when `download` is true; otherwise its local cache alone is searched.
 """
 
 from collections.abc import Iterable
@@ -34,8 +34,9 @@ def find_folder(source: str, *, files: Iterable[str], download: bool) -> Path:
             )
         )
     except Exception as error:  # the hub client raises a dozen unrelated types for "not there"
-        where = "could not be downloaded" if download else "is not in the local hub cache (add -p download=true to fetch it)"
-        raise UserError(f"{source}: the weights {where}; a local folder can be given in its place.") from error
+        absent = "are not in the local hub cache (add -p download=true to fetch them)"
+        told = "could not be downloaded" if download else absent
+        raise UserError(f"{source}: the weights {told}; a local folder can be given in their place.") from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

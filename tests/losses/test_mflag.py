@@ -66,7 +66,9 @@ def test_no_matrix_of_the_feature_width_is_formed(monkeypatch):
     """No matrix product inside the loss may return (N, N) when B < N."""
     shapes = []
     product = torch.Tensor.__matmul__
-    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: (shapes.append((a.shape[0], b.shape[1])), product(a, b))[1])
+    monkeypatch.setattr(
+        torch.Tensor, "__matmul__", lambda a, b: (shapes.append((a.shape[0], b.shape[1])), product(a, b))[1]
+    )
     orthogonality_loss(draw(4, 32))
     assert shapes == [(4, 4)]
 

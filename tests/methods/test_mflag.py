@@ -97,7 +97,9 @@ def test_unfrozen_layers_are_trained_and_frozen_ones_are_not(layers):
     text = text_encoder(trainable_layers=layers)
     model = method(text, unfreeze_layers=layers).train()
     model.losses(token_batch(text))["total"].backward()
-    touched = {name.split(".layer.")[1][0] for name, p in text.named_parameters() if p.grad is not None and p.grad.any()}
+    touched = {
+        name.split(".layer.")[1][0] for name, p in text.named_parameters() if p.grad is not None and p.grad.any()
+    }
     assert touched == {str(i) for i in range(2 - layers, 2)}
 
 

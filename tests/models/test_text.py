@@ -9,7 +9,11 @@ from transformers import BertConfig, BertForMaskedLM
 from nbcore.errors import UserError
 from nbcore.models.text import small_bert, text_encoder, train_tokenizer
 
-TEXTS = ["the heart is normal in size.", "small left pleural effusion.", "no focal consolidation, pneumothorax or effusion."]
+TEXTS = [
+    "the heart is normal in size.",
+    "small left pleural effusion.",
+    "no focal consolidation, pneumothorax or effusion.",
+]
 
 
 @pytest.fixture
@@ -71,7 +75,10 @@ def test_published_layout_loads_into_the_plain_class(tmp_path, folder):
     model.bert.load_state_dict(plain.bert.state_dict())
     other = tmp_path / "published"
     other.mkdir()
-    extra = {"cls_projection_head.dense_to_hidden.weight": torch.zeros(2, 2), "bert.pooler.dense.weight": torch.zeros(2, 2)}
+    extra = {
+        "cls_projection_head.dense_to_hidden.weight": torch.zeros(2, 2),
+        "bert.pooler.dense.weight": torch.zeros(2, 2),
+    }
     torch.save({**model.state_dict(), **extra}, other / "pytorch_model.bin")
     custom = {"model_type": "cxr-bert", "auto_map": {"AutoModel": "evil.py--Evil"}, "projection_size": 128}
     (other / "config.json").write_text(json.dumps({**config, **custom}))

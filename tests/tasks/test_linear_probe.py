@@ -88,7 +88,7 @@ def test_a_class_without_positives_does_not_break_the_others():
 
 
 def test_interval_covers_the_estimate_and_resamples_patients():
-    features, labels = data(120)
+    labels = data(120)[1]
     scores = labels + np.random.default_rng(0).normal(size=labels.shape)
     low, high = bootstrap_auc(labels, scores, np.arange(120), resamples=200)
     assert low < macro_auc(labels, scores) < high

@@ -34,7 +34,9 @@ def expose(picture: np.ndarray, studies: Sequence[ChestStudy], generators: list[
 
     shown = 1 / (1 + np.exp(-4 * (picture - settings.level) / settings.window))
     shown = np.clip(1.06 * shown - 0.03, 0, 1) ** settings.gamma
-    return (255 * _framed(shown, settings, studies) + 0.5).astype(np.uint8)
+    shown *= field(studies, size)
+    _mark(shown, studies)
+    return (255 * shown + 0.5).astype(np.uint8)
 
 
 def _blurred(picture: np.ndarray, amount: np.ndarray) -> np.ndarray:
@@ -45,26 +47,28 @@ def _blurred(picture: np.ndarray, amount: np.ndarray) -> np.ndarray:
     return picture + amount * (mean - picture)
 
 
-def _framed(shown: np.ndarray, settings: Acquisition, studies: Sequence[ChestStudy]) -> np.ndarray:
-    """Add the side marker, then black out what the collimator hides."""
-    size = shown.shape[-1]
+def field(studies: Sequence[ChestStudy], size: int) -> np.ndarray:
+    """(B, S, S) what the collimator lets through: 1 inside the irradiated field, 0 in its black border."""
+    settings = Acquisition(*columns([study.acquisition for study in studies]))
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
-    x, y = grid[None, None, :], grid[None, :, None]
-    window = soft(np.minimum(x + 1 - settings.left, 1 - settings.right - x), 2 / size) * soft(
-        np.minimum(y + 1 - settings.top, 1 - settings.bottom - y), 2 / size
-    )
-    shown = shown * window
-    for i, study in enumerate(studies):
-        marker = study.acquisition
+    across = np.minimum(grid + 1 - settings.left, 1 - settings.right - grid)  # (B, 1, S)
+    grid = grid[:, None]
+    down = np.minimum(grid + 1 - settings.top, 1 - settings.bottom - grid)  # (B, S, 1)
+    return soft(across, 2 / size) * soft(down, 2 / size)
+
+
+def _mark(shown: np.ndarray, studies: Sequence[ChestStudy]) -> None:
+    """Print a side marker into each picture, in place; nothing about it depends on the findings."""
+    size = shown.shape[-1]
+    for picture, study in zip(shown, studies):
         side = -1 if study.seed % 4 else 1  # mostly on the patient's right
-        letter = HOSPITALS[study.hospital].markers[side > 0]
-        stamp = _stamp(letter, size)
-        top = int((marker.marker_y + 1) / 2 * size)
-        centre = int((side * marker.marker_x + 1) / 2 * size)
-        start = min(max(centre - stamp.shape[1] // 2, 0), size - stamp.shape[1])
-        area = shown[i, top : top + stamp.shape[0], start : start + stamp.shape[1]]
-        np.maximum(area, 0.95 * stamp[: area.shape[0], : area.shape[1]], out=area)
-    return shown
+        stamp = _stamp(HOSPITALS[study.hospital].markers[side > 0], size)
+        high, wide = stamp.shape
+        top = int((study.acquisition.marker_y + 1) / 2 * size)
+        centre = int((side * study.acquisition.marker_x + 1) / 2 * size)
+        start = min(max(centre - wide // 2, 0), size - wide)
+        area = picture[top : top + high, start : start + wide]
+        np.maximum(area, 0.95 * stamp, out=area)
 
 
 @cache

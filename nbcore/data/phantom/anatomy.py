@@ -52,7 +52,7 @@ def columns(rows: Sequence[Sequence[float]]) -> np.ndarray:
     return np.array(rows, np.float32).T[..., None, None]
 
 
-def severity(studies: Sequence[ChestStudy], name: str) -> np.ndarray:
+def visibility(studies: Sequence[ChestStudy], name: str) -> np.ndarray:
     """(B, 1, 1) visibility of one finding, 0 where absent."""
     found = (study.find(name) for study in studies)
     return columns([[finding.visibility if finding else 0.0] for finding in found])[0]
@@ -92,11 +92,11 @@ def _altered(studies: Sequence[ChestStudy], acquisition: Acquisition) -> Anatomy
     """The patients' anatomy as inspiration, projection and disease have changed it."""
     anatomy = Anatomy(*columns([study.anatomy for study in studies]))
     portable = columns([[study.view == "AP"] for study in studies])[0]
-    air = severity(studies, "emphysema")
+    air = visibility(studies, "emphysema")
     inspired = acquisition.inspiration * (1 - 0.3 * portable)
     return anatomy._replace(
-        heart=(anatomy.heart + 0.02 * portable) * (1 + 0.40 * severity(studies, "cardiomegaly")) * (1 - 0.15 * air),
-        mediastinum=anatomy.mediastinum + 0.13 * severity(studies, "enlarged_mediastinum"),
+        heart=(anatomy.heart + 0.02 * portable) * (1 + 0.40 * visibility(studies, "cardiomegaly")) * (1 - 0.15 * air),
+        mediastinum=anatomy.mediastinum + 0.13 * visibility(studies, "enlarged_mediastinum"),
         dome=anatomy.dome - 0.16 * (1 - inspired) * (1 - air) + 0.08 * air,
         dome_curve=anatomy.dome_curve * (1 - 0.7 * air),
         lung_width=anatomy.lung_width * (1 + 0.04 * air),
@@ -125,11 +125,12 @@ def _vessels(anatomy: Anatomy, r: np.ndarray, y: np.ndarray, left: np.ndarray, w
 def attenuation(scene: Scene, studies: Sequence[ChestStudy]) -> np.ndarray:
     """The picture of these chests before any focal finding."""
     portable = columns([[study.view == "AP"] for study in studies])[0]
-    thin = 1 - 0.7 * severity(studies, "emphysema")
+    emphysema = visibility(studies, "emphysema")
     depth = np.clip((scene.outer - scene.r) / (0.5 * scene.anatomy.lung_width), 0, 1)
     solid = _mediastinum(scene)
-    air = scene.lung * (1 - 0.9 * solid) * (0.72 + 0.28 * np.sqrt(depth) + 0.22 * (1 - thin))
-    picture = _soft_tissue(scene) - 0.62 * air + 0.06 * solid + 0.20 * scene.vessels * thin * (1 - 0.7 * solid)
+    air = scene.lung * (1 - 0.9 * solid) * (0.72 + 0.28 * np.sqrt(depth) + 0.15 * emphysema)
+    vessels = scene.vessels * (1 - 0.7 * emphysema) * (1 - 0.7 * solid)
+    picture = _soft_tissue(scene) - 0.62 * air + 0.06 * solid + 0.20 * vessels
     picture += _midline(scene) + _ribs(scene) + _shoulders(scene, portable) + _abdomen(scene)
     return picture
 

@@ -55,7 +55,8 @@ def _frontal(studies: list[ChestStudy], size: int, rows: list[int], masks: dict[
     generators = [np.random.default_rng(study.seed) for study in studies]
     scene = anatomy.build_scene(studies, size, generators)
     picture = anatomy.attenuation(scene, studies)
+    visible = acquisition.field(studies, size) > 0.5
     for names, members, mask in findings.draw_all(scene, picture, studies):
         for name in names:
-            masks[name][[rows[i] for i in members]] |= mask
+            masks[name][[rows[i] for i in members]] |= mask & visible[members]
     return acquisition.expose(picture, studies, generators)

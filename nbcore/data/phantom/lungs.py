@@ -74,25 +74,25 @@ def atelectasis(scene: Scene, lesion: Lesion) -> Painted:
     dx = scene.toward(lesion.side) - x0
     slope, length = 0.5 * lesion.across - 0.25, 0.15 + 0.12 * lesion.size
     offset = scene.y - y0 - slope * dx
-    thickness = (0.020 + 0.014 * lesion.severity) * dome((dx / length) ** 2)
+    thickness = (0.024 + 0.014 * lesion.severity) * dome((dx / length) ** 2)
     plates = soft(thickness - np.abs(offset), 0.03)
     plates = np.maximum(plates, soft(thickness - np.abs(offset - 0.09), 0.03) * (lesion.severity > 0.5))
     extent = plates * soft(length - np.abs(dx), 0.02) * scene.lung_of(lesion.side)
-    return Painted(0.42 * (0.25 + lesion.visibility) * extent, extent)
+    return Painted(0.50 * (0.25 + lesion.visibility) * extent, extent)
 
 
 def nodule(scene: Scene, lesion: Lesion) -> Painted:
     """A small round shadow."""
     radius = 0.058 + 0.030 * lesion.size
     square = _squared(scene, lesion, radius, radius)
-    return Painted(0.70 * (0.2 + lesion.visibility) * dome(square), soft(1 - square, 0.5))
+    return Painted(0.80 * (0.25 + lesion.visibility) * dome(square), soft(1 - square, 0.5))
 
 
 def mass(scene: Scene, lesion: Lesion) -> Painted:
     """A large lobulated shadow with a sharp border."""
     radius = 0.125 + 0.065 * lesion.size
     square = _squared(scene, lesion, radius, 0.9 * radius) * (1 + 0.15 * scene.medium)
-    return Painted(0.60 * (0.2 + lesion.visibility) * dome(square), soft(1 - square, 0.2))
+    return Painted(0.68 * (0.25 + lesion.visibility) * dome(square), soft(1 - square, 0.2))
 
 
 def tuberculosis(scene: Scene, lesion: Lesion) -> Painted:
@@ -113,7 +113,7 @@ def fibrosis(scene: Scene, lesion: Lesion) -> Painted:
     other = scene.fine[:, ::-1]  # as good as a second independent field
     net = soft(0.32 - np.minimum(np.abs(scene.fine), np.abs(other)), 0.45)
     lung = scene.lung_of(lesion.side)
-    return Painted(0.62 * lesion.visibility * where * net * lung, soft(where - 0.35, 0.2) * lung)
+    return Painted(0.75 * lesion.visibility * where * net * lung, soft(where - 0.35, 0.2) * lung)
 
 
 def emphysema(scene: Scene, lesion: Lesion) -> Painted:

@@ -22,13 +22,13 @@ def pneumothorax(scene: Scene, lesion: Lesion) -> Painted:
     a = scene.anatomy
     lung = scene.lung_of(lesion.side)
     height = np.clip((scene.y - a.apex) / (a.dome + 0.2 - a.apex), 0, 1)
-    gap = (0.17 + 0.30 * lesion.severity) * (1.15 - 0.85 * height)
+    gap = (0.20 + 0.30 * lesion.severity) * (1.15 - 0.85 * height)
     inward = scene.outer - gap - scene.r + 0.5 * gap * soft(0.12 - height, 0.2) * -1
     outside = soft(-inward, 0.02) * lung
     line = soft(0.022 - np.abs(inward), 0.02) * lung
     collapsed = soft(inward, 0.02) * lung
     strength = 0.5 + 0.5 * lesion.visibility
-    return Painted(strength * (0.30 * line - (0.16 + 0.20 * scene.vessels) * outside + 0.10 * collapsed), outside)
+    return Painted(strength * (0.34 * line - (0.20 + 0.20 * scene.vessels) * outside + 0.12 * collapsed), outside)
 
 
 def pleural_thickening(scene: Scene, lesion: Lesion) -> Painted:

@@ -30,9 +30,8 @@ _COMPLAINTS = {
     "emphysema": "smoking", "nodule": "smoking", "mass": "smoking", "fibrosis": "smoking", "pneumothorax": "trauma",
     "fracture": "trauma", "support_devices": "control",
 }  # fmt: skip
-
-
 _FAINT = 0.62  # visibility below which a finding may be doubted or missed
+_IMPRESSION_LINES = 4
 _CERTAIN = frozenset({"support_devices", "foreign_object"})  # metal is never in doubt
 
 
@@ -89,7 +88,7 @@ def _plan(study: ChestStudy, generator: np.random.Generator) -> _Plan:
         denied=tuple(denied),
         complaint=str(generator.choice(complaints if telling else ["general"])),
         remarks=tuple(_remarks(study, generator)),
-        sections=(bool(generator.random() < 0.9), bool(generator.random() < 0.94)),
+        sections=(bool(generator.random() < 0.9), bool(generator.random() < 0.94) or len(said) > _IMPRESSION_LINES),
     )
 
 
@@ -160,7 +159,7 @@ class _Writer:
             return _sentences([self.pick(self.grammar.clear)])
         if all(finding.name == "support_devices" for finding, _ in plan.said):
             return _sentences([self.statement(*said) for said in plan.said] + [self.pick(self.grammar.clear)])
-        lines = [_sentences([self.statement(*said)]) for said in plan.said[:4]]
+        lines = [_sentences([self.statement(*said)]) for said in plan.said[:_IMPRESSION_LINES]]
         if len(lines) > 1 and self.generator.random() < 0.4:
             lines = [f"{i}. {line}" for i, line in enumerate(lines, 1)]
         if self.generator.random() < 0.2:

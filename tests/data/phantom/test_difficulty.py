@@ -99,21 +99,23 @@ def macro(area: dict[str, float], classes: tuple[str, ...]) -> float:
 
 @pytest.fixture(scope="module")
 def small() -> tuple[np.ndarray, np.ndarray]:
-    return phantom(2000)
+    return phantom(1200)
 
 
 @pytest.mark.slow
 def test_untrained_features_score_low(small):
     images, labels = small
-    area = areas(linear(predict(resnet(0), images), labels, 1500, 0.1), labels[1500:])
-    assert macro(area, CHEXPERT) < 0.68 and macro(area, NIH) < 0.68
+    area = areas(linear(predict(resnet(0), images), labels, 800, 0.01), labels[800:])
+    assert 0.5 < macro(area, CHEXPERT) < 0.68
+    assert 0.5 < macro(area, NIH) < 0.68
 
 
 @pytest.mark.slow
 def test_thumbnails_are_mediocre(small):
     images, labels = small
-    area = areas(linear(thumbnails(images), labels, 1500, 0.001), labels[1500:])
-    assert macro(area, CHEXPERT) < 0.75 and macro(area, NIH) < 0.75
+    area = areas(linear(thumbnails(images), labels, 800, 0.001), labels[800:])
+    assert 0.5 < macro(area, CHEXPERT) < 0.75
+    assert 0.5 < macro(area, NIH) < 0.75
 
 
 @pytest.mark.parametrize("statistic", [np.mean, np.std, np.median])

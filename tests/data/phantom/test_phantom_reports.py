@@ -97,12 +97,12 @@ def test_both_languages_report_the_same_findings():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_reports_are_varied_clean_and_repeatable(language):
-    studies = world.sample_studies(0, range(3000))
+    studies = world.sample_studies(0, range(1500))
     written = [reports.write(study, language) for study in studies]
     assert written[7] == reports.write(studies[7], language)
-    assert len({(report.findings, report.impression) for report in written}) > 2500
+    assert len({(report.findings, report.impression) for report in written}) > 1300
     hedges = r"possible|cannot be excluded|suspected" if language == "en" else r"posible|descartar|probable"
-    assert 0.05 < sum(bool(re.search(hedges, report.impression.lower())) for report in written) / 3000 < 0.6
+    assert 0.05 < sum(bool(re.search(hedges, report.impression.lower())) for report in written) / 1500 < 0.6
     for report in written:
         assert report.impression
         for section in (report.indication, report.findings, report.impression):

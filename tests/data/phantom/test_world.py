@@ -29,19 +29,19 @@ def test_patients_own_one_to_four_studies_and_keep_their_body_and_chronic_findin
 
 
 def test_prevalence_is_the_marginal_probability_and_relatives_co_occur():
-    studies = world.sample_studies(0, range(6000), prevalence=world.only(effusion=0.2, edema=0.1, mass=0.1))
+    studies = world.sample_studies(0, range(3000), prevalence=world.only(effusion=0.2, edema=0.1, mass=0.1))
     present = {name: column.astype(bool) for name, column in world.labels(studies).items()}
-    assert present["effusion"].mean() == pytest.approx(0.2, abs=0.02)
-    assert present["mass"].mean() == pytest.approx(0.1, abs=0.02)
+    assert present["effusion"].mean() == pytest.approx(0.2, abs=0.03)
+    assert present["mass"].mean() == pytest.approx(0.1, abs=0.025)
     assert not present["fracture"].any()
     assert present["effusion"][present["edema"]].mean() > 1.5 * present["effusion"].mean()
-    assert present["effusion"][present["mass"]].mean() < 1.4 * present["effusion"].mean()
+    assert present["effusion"][present["mass"]].mean() < 1.5 * present["effusion"].mean()
 
 
 def test_default_prevalences_are_those_of_a_hospital():
-    studies = world.sample_studies(0, range(4000))
+    studies = world.sample_studies(0, range(2000))
     for name, column in world.labels(studies).items():
-        assert 0.01 < column.mean() < 0.32, name
+        assert 0.008 < column.mean() < 0.32, name
     assert 0.15 < world.label_matrix(studies, ["No Finding"]).mean() < 0.45
 
 

@@ -1,0 +1,197 @@
+"""What a study works on: its data sets, real or twins, and its language model, as cached stages."""
+
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from nbcore.analysis import figures
+from nbcore.cache import stage
+from nbcore.data import Samples, image_cache, load, load_manifest
+from nbcore.data.phantom.twins import describe_twin, write_twin
+from nbcore.errors import UsageError, UserError
+from nbcore.files import digest, file_fingerprint
+from nbcore.models.text import TextEncoder, text_encoder
+from nbcore.models.weights import WEIGHT_FILES, find_folder
+from nbcore.paths import RESULTS
+from nbcore.recorder import Recorder
+from nbcore.settings import StudySettings, load_settings
+from nbcore.standin import train_standin
+
+STANDIN = "standin"  # the `text_model` of a study that has no weights to load
+
+
+def device() -> torch.device:
+    """This machine's accelerator, or its CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class StudyInputs:
+    """Settings, data sets and language model of one run of a pre-training notebook."""
+
+    def __init__(
+        self,
+        notebook: str,
+        settings: StudySettings,
+        *,
+        profile: str,
+        seed: int,
+        data_root: Path | None,
+        output_root: Path,
+        overrides: dict[str, Any] | None = None,
+    ):
+        self.notebook, self.profile, self.settings = notebook, profile, settings
+        self.command = " ".join(
+            [f"python -m nbcore run {notebook} --profile {profile} --seed {seed}"]
+            + ["--data-root DIR"] * (settings.source == "real")
+            + [f"-p {key}={value}" for key, value in (overrides or {}).items()]
+        )
+        self.seeds = list(range(seed, seed + settings.seeds))
+        self.data_root = data_root
+        self.output_root = output_root
+        self._samples: dict[str, Samples] = {}
+        if settings.source == "real" and data_root is None:
+            raise UsageError("this profile needs real data: give the folder that holds it with --data-root DIR.")
+        torch.set_num_threads(settings.threads)
+
+    @cached_property
+    def cache_root(self) -> Path:
+        """Where finished stages are kept; those of credentialed data stay beside the data and never reach results/."""
+        names = {self.settings.pretrain_on, *self.settings.probe_on}
+        return self.data_root if any(self._is_private(name) for name in names) else self.output_root
+
+    def _is_private(self, name: str) -> bool:
+        return self.settings.source == "real" and load_manifest(name).is_private
+
+    @classmethod
+    def open(
+        cls,
+        notebook: str,
+        *,
+        profile: str,
+        seed: int,
+        data_root: str | None,
+        output_root: str | None,
+        overrides: dict[str, Any],
+    ) -> Self:
+        """The study that a notebook's parameters ask for. UsageError for an unknown profile, key or value."""
+        return cls(
+            notebook,
+            load_settings(notebook, profile, overrides),
+            profile=profile,
+            seed=seed,
+            data_root=None if data_root is None else Path(data_root),
+            output_root=RESULTS if output_root is None else Path(output_root),
+            overrides=overrides,
+        )
+
+    # --- data
+
+    def samples(self, name: str) -> Samples:
+        """The table of a data set: real, or its twin, which is written the first time."""
+        if name not in self._samples:
+            root = self._twin(name) if self.settings.source == "twin" else self.data_root / name
+            self._samples[name] = load(name, root)
+        return self._samples[name]
+
+    def _twin(self, name: str) -> Path:
+        manifest, size = load_manifest(name), self.settings.twin_size
+        images = self.settings.twin_images.get(name, manifest.twin.images)
+        key = describe_twin(manifest, images, size, seed=0)
+
+        def build(folder: Path) -> None:
+            write_twin(manifest, folder / name, images=images, size=size, seed=0)
+
+        return stage("twins", key, build, self.cache_root).path / name
+
+    def images(self, samples: Samples) -> np.ndarray:
+        """Its radiographs as one memory-mapped array, uint8 (n, resize, resize), decoded once."""
+        return image_cache(samples, self.settings.resize, self.cache_root / "cache" / "images")
+
+    @cached_property
+    def pairs(self) -> Samples:
+        """The image-report pairs to pre-train on: training split, a report of at least three words."""
+        return self.samples(self.settings.pretrain_on).split("train").pairs(min_words=3)
+
+    def label(self, name: str) -> str:
+        """What the papers' tables call a data set."""
+        return load_manifest(name).short_title
+
+    def gallery(self, name: str, images: int = 12) -> Figure:
+        """Some training images under their positive labels; a blank page for credentialed data."""
+        samples = self.samples(name).split("train")
+        samples = samples.subset(np.linspace(0, len(samples) - 1, min(images, len(samples))).astype(int))
+        if self._is_private(name) and not self.settings.allow_patient_data:
+            return figures.image_grid([], [])
+        positive = [[c for c, y in zip(samples.classes, row) if y == 1] for row in samples.labels()]
+        titles = [", ".join(names[:2]) + (" ..." if len(names) > 2 else "") for names in positive]
+        return figures.image_grid(list(self.images(samples)), titles)
+
+    def readable_reports(self, count: int) -> list[str]:
+        """Some reports to read; none of credentialed data."""
+        if self._is_private(self.settings.pretrain_on) and not self.settings.allow_patient_data:
+            return ["Reports of credentialed data are not shown."]
+        reports = self.pairs.table["report"]
+        return reports.iloc[np.linspace(0, len(reports) - 1, count).astype(int)].tolist()
+
+    def recorder(self, title: str) -> Recorder:
+        """A record of this run."""
+        return Recorder(
+            self.notebook,
+            title,
+            profile=self.profile,
+            config=self.settings.model_dump(mode="json"),
+            seeds=self.seeds,
+            source="phantom" if self.settings.source == "twin" else "real",
+            output_root=self.output_root,
+            command=self.command,
+        )
+
+    # --- language model
+
+    @cached_property
+    def language_model(self) -> Path:
+        """Folder of the language model's weights: those asked for, or a stand-in trained on the pairs' own text.
+
+        Raises:
+            UserError: the weights are not at hand and `text_fallback` is off.
+        """
+        settings = self.settings
+        if settings.text_model != STANDIN:
+            try:
+                names = ("*.json", "vocab.txt", *WEIGHT_FILES)
+                return find_folder(settings.text_model, files=names, download=settings.download)
+            except UserError as error:
+                if not settings.text_fallback:
+                    raise
+                print(f"{error} Falling back on a stand-in trained on the pairs' own reports.")
+        texts = self.pairs.table["report"].tolist()
+        keys = {name: value for name, value in settings.model_dump().items() if name.startswith("standin")}
+        key = {"texts": digest(texts), "max_length": settings.max_length, "threads": settings.threads, **keys}
+        build = partial(train_standin, texts, settings, max_length=settings.max_length, threads=settings.threads)
+        return stage("language", key, build, self.cache_root).path
+
+    @cached_property
+    def language_model_is_standin(self) -> bool:
+        return self.language_model.is_relative_to(self.cache_root / "cache" / "language")
+
+    @cached_property
+    def _language_key(self) -> str:
+        files = [self.language_model / name for name in ("config.json", *WEIGHT_FILES)]
+        return digest([file_fingerprint(file) for file in files if file.is_file()])
+
+    def text_encoder(self, trainable_layers: int = 0) -> TextEncoder:
+        return text_encoder(str(self.language_model), trainable_layers=trainable_layers)
+
+    def report_embeddings(self, reports: list[str]) -> np.ndarray:
+        """[CLS] embeddings of reports by the frozen language model, computed once: float32 (n, D)."""
+
+        def build(folder: Path) -> None:
+            embeddings = self.text_encoder().to(device()).embed(reports, self.settings.max_length)
+            np.save(folder / "embeddings.npy", embeddings.numpy())
+
+        key = {"model": self._language_key, "texts": digest(reports), "max_length": self.settings.max_length}
+        return np.load(stage("embeddings", key, build, self.cache_root).path / "embeddings.npy", mmap_mode="r")
