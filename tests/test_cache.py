@@ -99,7 +99,7 @@ def call(root):
 
 
 def start(root):
-    process = tiny.SERVER.Process(target=call, args=(root,))
+    process = tiny.SERVER.Process(target=call, args=(root,), daemon=True)
     process.start()
     return process
 
@@ -110,7 +110,7 @@ def journal(root):
 
 
 def wait_until(condition):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.01)

@@ -13,6 +13,14 @@ from nbcore.sampling import augmentation_generator, epoch_batches, stream_seed
 from nbcore.train import History, TrainConfig, fit
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    """`fit` sets the number of threads for the whole process; the tests after these keep theirs."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 def train(directory, method=None, dataset=None, transform=None, seed=3, on_epoch=None, **changes):
     """Fit the tiny method; the trained method and its history."""
     method = method or tiny.method()
@@ -313,9 +321,5 @@ def test_torn_files_are_swept_away(tmp_path):
 
 
 def test_threads_are_set(tmp_path):
-    before = torch.get_num_threads()
-    try:
-        train(tmp_path, threads=2, epochs=1)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    train(tmp_path, threads=2, epochs=1)
+    assert torch.get_num_threads() == 2
