@@ -6,6 +6,9 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
+# Compiled bytecode saves ten seconds at every start of torch; some systems switch it off.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: setup reproduce test lab bench lock clean
 
 setup: $(STAMP)

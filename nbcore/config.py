@@ -1,3 +1,28 @@
-"""Temporary re-export until train.py is final."""
+"""How to train: the settings that every method shares."""
 
-from nbcore.train import TrainConfig  # noqa: F401
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainConfig(BaseModel):
+    """How to train, whatever the method; methods inherit these fields and give them their paper's values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)  # rows per process and per forward pass
+    accumulate: int = Field(1, ge=1)  # forward passes per optimiser step; their gradients are averaged
+    processes: int = Field(1, ge=1)
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    optimizer: Literal["adamw", "lars"] = "adamw"
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    clip_norm: float | None = Field(None, gt=0)  # largest L2 norm of the whole gradient
+    schedule: Literal["constant", "warmup_cosine", "cosine_restarts"] = "constant"
+    warmup_fraction: float = Field(0.0, ge=0, lt=1)  # of all optimiser steps (warmup_cosine)
+    restart_fraction: float = Field(1.0, gt=0, le=1)  # of all optimiser steps (cosine_restarts)
+    min_lr: float = Field(0.0, ge=0)
+    checkpoint_seconds: float = Field(30.0, ge=0)  # between checkpoints; 0 writes one after every step
+    threads: int = Field(2, ge=1)  # of the CPU, per process; results repeat bit for bit only for the same number
+    workers: int = Field(0, ge=0)  # processes that fetch batches; 0 fetches in the training process

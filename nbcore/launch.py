@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from nbcore.config import TrainConfig
 from nbcore.errors import UserError
-from nbcore.train import Dataset, History, TrainConfig, Transform, fit, load_finished
+from nbcore.train import Dataset, History, Transform, fit, load_finished
 
 _FAILED = "error: "  # opens the line by which a launched process says what went wrong
 

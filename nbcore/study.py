@@ -18,6 +18,7 @@ from torch import Tensor
 from nbcore import launch
 from nbcore.analysis.geometry import Geometry, geometry
 from nbcore.cache import stage
+from nbcore.config import TrainConfig
 from nbcore.data import Samples, label_fraction
 from nbcore.data.batches import Augmentation, Columns, prepare
 from nbcore.files import atomic_write, digest
@@ -29,7 +30,7 @@ from nbcore.settings import settings_class
 from nbcore.study_inputs import StudyInputs, device
 from nbcore.tasks.features import extract
 from nbcore.tasks.linear_probe import bootstrap_auc, fit_probe, macro_auc
-from nbcore.train import History, TrainConfig, fit
+from nbcore.train import History, fit
 
 _NO_INFLUENCE = {"checkpoint_seconds", "workers"}
 

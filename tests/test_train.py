@@ -8,9 +8,10 @@ from pydantic import ValidationError
 from torch import nn
 
 from nbcore import optim
+from nbcore.config import TrainConfig
 from nbcore.errors import UsageError, UserError
 from nbcore.sampling import augmentation_generator, epoch_batches, stream_seed
-from nbcore.train import History, TrainConfig, fit
+from nbcore.train import History, fit
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,10 @@ import torch._dynamo  # any optimizer imports it on first use: once in the serve
 from torch import nn
 from torch.nn import functional as F
 
+from nbcore.config import TrainConfig
 from nbcore.distributed import gather, sync_batchnorm
 from nbcore.errors import UserError
 from nbcore.launch import Job
-from nbcore.train import TrainConfig
 
 ROWS = 44
 # for the server and for launched processes, which do not inherit the path of imports

@@ -7,7 +7,6 @@ Shapes: B batch, L word pieces, D hidden width, V vocabulary.
 """
 
 import random
-import re
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +17,6 @@ from transformers import BertForMaskedLM, BertModel, BertTokenizer
 from nbcore.losses.contrastive import info_nce
 from nbcore.losses.language import mask_words
 
-_SENTENCE_END = re.compile(r"(?<=[.;!?])\s+")
 _MASKED = 0.15  # Devlin et al., 2019
 _TEMPERATURE = 0.1
 
@@ -58,7 +56,7 @@ class LanguageModel(nn.Module):
 
 
 class ReportViews:
-    """A data set of two views of each report, drawn once: each keeps about half of its sentences, in their order."""
+    """A data set of two views of each report, its two parts, cut once."""
 
     def __init__(self, texts: Sequence[str], tokenizer: BertTokenizer, *, max_length: int, seed: int):
         drawn = random.Random(seed)
@@ -80,13 +78,14 @@ class ReportViews:
 
 
 def two_views(text: str, drawn: random.Random) -> tuple[str, str]:
-    """Split a report's sentences at random into two texts; a report of one sentence is split between words."""
-    parts = [part for part in _SENTENCE_END.split(text) if part]
-    if len(parts) < 2:
-        parts = text.split()
-    if len(parts) < 2:
+    """Cut a report in two somewhere in its middle third: after a sentence if one ends there, else between words.
+
+    Impression comes before findings in a report's text, so the parts mostly say the same in other words.
+    """
+    words = text.split()
+    if len(words) < 2:
         return text, text
-    first = set(drawn.sample(range(len(parts)), len(parts) // 2))
-    chosen = [part for i, part in enumerate(parts) if i in first]
-    rest = [part for i, part in enumerate(parts) if i not in first]
-    return " ".join(chosen), " ".join(rest)
+    middle = range(max(1, len(words) // 3), max(2, 2 * len(words) // 3 + 1))
+    ends = [i for i in middle if words[i - 1].endswith((".", ";", "!", "?"))]
+    cut = drawn.choice(ends or middle)
+    return " ".join(words[:cut]), " ".join(words[cut:])

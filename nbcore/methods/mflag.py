@@ -12,20 +12,21 @@ from transformers import BertConfig, BertModel
 
 from nbcore.config import TrainConfig
 from nbcore.data.batches import Augmentation
-from nbcore.distributed import gather
+from nbcore.distributed import gather, sync_batchnorm
 from nbcore.losses.mflag import Normalization, alignment_loss, orthogonality_loss
 from nbcore.models.heads import Projector, projector
 from nbcore.models.text import TextEncoder
 from nbcore.models.vision import VisionEncoder, count_parameters, vision_encoder
 
 Variant = Literal["recommended", "paper", "official"]
+TextHead = Literal["none", "norm", "mlp"]
 
 # What each variant sets where the user does not; the fields' own defaults are `recommended`.
 VARIANTS: dict[str, dict[str, Any]] = {
     "recommended": {},
     "paper": {
         "projector": "linear",  # Sect. 2.2: "a linear projector"
-        "text_projector": False,  # Sect. 2.2: z_a has the dimension of z_t
+        "text_head": "none",  # Sect. 2.2: z_a has the dimension of z_t
         "orth_normalize": "column",  # Eq. 3, the reading in which C_ii can be 1
         "off_diagonal": 1.0,  # Eq. 3
         "half": False,  # Eq. 3
@@ -35,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "schedule": "constant",  # not stated
     },
     "official": {
+        "text_head": "mlp",
         "align_weight": 2.0,  # utils_trainer.align_loss adds 2 - 2 cos twice
         "text_dropout": True,  # the frozen model is left in train mode
         "augmentation": "official",
@@ -60,9 +62,11 @@ class Config(TrainConfig):
     unfreeze_layers: int = Field(0, ge=0, description="Sect. 2.1; the n of Table 5's Unfreeze_n")
     text_dropout: bool = Field(False, description="ours: a frozen model embeds a report in one way; the code drops out")
     projector: Projector = Field("mlp", description="code; the paper has a linear one")
-    text_projector: bool = Field(True, description="code; the paper has none")
+    text_head: TextHead = Field(
+        "norm", description="ours: the paper's fixed target, standardised; paper: none; code: a trained mlp"
+    )
     projector_hidden: int = Field(2048, gt=0, description="code")
-    projector_width: int = Field(1024, gt=0, description="code; without text projector, the language model's width")
+    projector_width: int = Field(1024, gt=0, description="code; unless text_head is mlp, the language model's width")
 
     align_weight: float = Field(1.0, ge=0, description="Eq. 1 and 2; 0 gives Table 4's 'only L_orth'; code: 2")
     orth_weight: float = Field(1.0, ge=0, description="Eq. 1; 0 gives Table 4's 'only L_align'")
@@ -113,13 +117,15 @@ class MFlag(nn.Module):
         self.config = config
         self.vision = vision
         self.text = text
-        out = config.projector_width if config.text_projector else text_width
+        out = config.projector_width if config.text_head == "mlp" else text_width
         self.image_projector = projector(config.projector, vision.width, config.projector_hidden, out)
-        self.text_projector = (
-            projector(config.projector, text_width, config.projector_hidden, out)
-            if config.text_projector
-            else nn.Identity()
-        )
+        self.text_head = {
+            "none": nn.Identity,
+            "norm": lambda: nn.BatchNorm1d(text_width, affine=False),
+            "mlp": lambda: projector("mlp", text_width, config.projector_hidden, out),
+        }[config.text_head]()
+        if config.gather:  # one batch for the losses is one batch for the statistics, too
+            sync_batchnorm(self)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.losses(batch)
@@ -136,7 +142,7 @@ class MFlag(nn.Module):
         config = self.config
         z_v = self.vision.global_features(batch["image"])  # (B, N)
         z_a = self.image_projector(z_v)  # (B, P)
-        z_t = self.text_projector(self._report_embeddings(batch))  # (B, P)
+        z_t = self.text_head(self._report_embeddings(batch))  # (B, P)
         if config.gather:
             z_v, z_a, z_t = gather(z_v), gather(z_a), gather(z_t)
         losses = {}
@@ -164,13 +170,14 @@ class MFlag(nn.Module):
             return self.text(ids, mask)
 
 
-def paper_size_parameters(unfrozen: int | None = 0) -> int:
-    """Trainable parameters of the published model, computed from its layers (Tables 2 and 5 quote others).
+def paper_size_parameters(variant: Variant = "recommended", unfrozen: int | None = 0) -> int:
+    """Trainable parameters at the paper's size, computed from the layers (Tables 2 and 5 quote other numbers).
 
     Args:
+        variant: decides the projectors.
         unfrozen: how many of the last layers of the language model are trained; None for the whole of it.
     """
-    config = Config()
+    config = Config(variant=variant)
     with torch.device("meta"):
         language_model = BertModel(BertConfig(), add_pooling_layer=False)
         method = MFlag(config, vision_encoder(config.vision), language_model.config.hidden_size)

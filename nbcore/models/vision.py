@@ -17,8 +17,8 @@ _HUB_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 
 
 def _tiny_resnet() -> ResNet:
-    """A ResNet-10 of width 16 (0.3 M parameters): trains at about 1,100 images/s at 64 px on two cores."""
-    return ResNet(BasicBlock, [1, 1, 1, 1], channels=(16, 32, 64, 128), num_classes=0)
+    """A ResNet-10 of width 16 with a stem of three 3x3 convolutions (0.3 M parameters)."""
+    return ResNet(BasicBlock, [1, 1, 1, 1], channels=(16, 32, 64, 128), stem_width=8, stem_type="deep", num_classes=0)
 
 
 def _tiny_vit(image_size: int) -> VisionTransformer:

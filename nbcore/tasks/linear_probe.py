@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nbcore.errors import UserError
 
-PENALTIES = (1.0, 0.1, 0.01, 0.001, 0.0001)  # from strong to weak: each solution starts the next
+PENALTIES = (1.0, 0.1, 0.01, 0.001)  # from strong to weak: each solution starts the next
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def fit_probe(train: tuple[np.ndarray, np.ndarray], valid: tuple[np.ndarray, np.
 def _minimise(x: Tensor, y: Tensor, penalty: float, start: Tensor) -> Tensor:
     """argmin of mean cross-entropy + penalty / 2 |W|^2 over (D + 1, C), the last row the bias."""
     parameters = start.clone().requires_grad_()
-    solver = torch.optim.LBFGS([parameters], max_iter=100, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS([parameters], max_iter=60, tolerance_grad=1e-4, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         solver.zero_grad()

@@ -41,7 +41,7 @@ def test_total_is_the_sum_of_equation_1():
     assert losses.keys() == {"align", "orth", "total"}
     z_v = model.vision.global_features(batch()["image"])
     torch.testing.assert_close(losses["orth"], orthogonality_loss(z_v))
-    expected = alignment_loss(model.image_projector(z_v), model.text_projector(batch()["text"]))
+    expected = alignment_loss(model.image_projector(z_v), model.text_head(batch()["text"]))
     torch.testing.assert_close(losses["align"], expected)
     torch.testing.assert_close(losses["total"], losses["align"] + losses["orth"])
 
@@ -53,11 +53,11 @@ def test_ablations_of_table_4_train_on_one_loss(changes, left):
     assert losses["total"] == losses[left]
 
 
-def test_paper_variant_has_a_linear_projector_and_no_text_projector():
+def test_paper_variant_has_a_linear_projector_and_no_text_head():
     config = Config(**{**SMALL, "variant": "paper"})
     model = MFlag(config, vision_encoder("tiny_resnet"), 24)
     assert model.image_projector.weight.shape == (24, 128)
-    assert list(model.text_projector.parameters()) == []
+    assert isinstance(model.text_head, torch.nn.Identity)
     losses = model.losses(batch())
     z_v = model.vision.global_features(batch()["image"])
     torch.testing.assert_close(losses["orth"], orthogonality_loss(z_v, "column", off_diagonal=1, half=False))
@@ -122,6 +122,15 @@ def test_half_precision_does_not_reach_the_losses():
 
 def test_published_model_size():
     encoder, image_projector, text_projector, layer = 23_508_032, 6_298_624, 3_677_184, 7_087_872
-    assert paper_size_parameters(0) == encoder + image_projector + text_projector == 33_483_840
-    assert paper_size_parameters(3) == paper_size_parameters(0) + 3 * layer
-    assert paper_size_parameters(None) > paper_size_parameters(12)
+    assert paper_size_parameters("official") == encoder + image_projector + text_projector == 33_483_840
+    assert paper_size_parameters("paper") == encoder + 2048 * 768 + 768
+    assert paper_size_parameters(unfrozen=3) == paper_size_parameters() + 3 * layer
+    assert paper_size_parameters(unfrozen=None) > paper_size_parameters(unfrozen=12)
+
+
+def test_recommended_target_is_standardised_and_not_trained():
+    model = method().train()
+    target = model.text_head(batch()["text"] * 5 + 3)  # (B, D)
+    torch.testing.assert_close(target.mean(dim=0), torch.zeros(24), atol=1e-5, rtol=0)
+    torch.testing.assert_close(target.square().mean(dim=0), torch.ones(24), atol=1e-3, rtol=0)
+    assert list(model.text_head.parameters()) == []
