@@ -30,8 +30,11 @@ def train_standin(
         threads=threads,
     )
     torch.manual_seed(0)
+    # a few epochs do not overfit, and drawing dropout masks would take a third of a CPU's time
     tokenizer = train_tokenizer(texts, settings.standin_vocabulary)
-    bert = small_bert(tokenizer, width=settings.standin_width, layers=settings.standin_layers, max_length=max_length)
+    bert = small_bert(
+        tokenizer, width=settings.standin_width, layers=settings.standin_layers, max_length=max_length, dropout=0.0
+    )
     views = ReportViews(texts, tokenizer, max_length=max_length, seed=0)
     fit(LanguageModel(bert, tokenizer), views, config, seed=0, directory=directory / "training")
     bert.save_pretrained(directory)

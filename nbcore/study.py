@@ -5,6 +5,7 @@ crash, takes up what is finished.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -193,7 +194,7 @@ class Study(StudyInputs):
         }
         return np.load(stage("features", key, build, self.cache_root).path / "features.npy", mmap_mode="r")
 
-    def probe(self, encoder: Encoder, name: str) -> list[dict[str, Any]]:
+    def probe(self, encoder: Encoder, name: str, fractions: Sequence[float]) -> list[dict[str, Any]]:
         """Linear probes on a data set, one a label fraction: dicts of fraction, images, auc, valid_auc, low, high.
 
         Uncertain and unmentioned labels count as negative (CheXclusion). The penalty is chosen on validation data; the
@@ -202,28 +203,28 @@ class Study(StudyInputs):
         samples, settings = self.samples(name), self.settings
 
         def build(folder: Path) -> None:
-            rows = [self._probe(encoder, samples, fraction) for fraction in settings.fractions]
+            rows = [self._probe(encoder, samples, fraction) for fraction in fractions]
             atomic_write(folder / "probe.json", json.dumps(rows))
 
         key = {
             "encoder": encoder.key,
             "data": samples.fingerprint(),
             "pixels": [settings.resize, settings.image_size],
-            "fractions": settings.fractions,
+            "fractions": list(fractions),
             "seed": encoder.seed,
             "bootstrap": settings.bootstrap,
             "threads": settings.threads,
         }
         return json.loads((stage("probes", key, build, self.cache_root).path / "probe.json").read_text())
 
-    def probe_all(self, encoders: dict[str, list[Encoder]]) -> pd.DataFrame:
-        """Probes of every encoder on every data set: columns method, seed, dataset, fraction, images, auc, ..."""
+    def probe_all(self, encoders: dict[str, list[Encoder]], fractions: Sequence[float]) -> pd.DataFrame:
+        """Probes of encoders on every data set: columns method, seed, dataset, fraction, images, auc, ..."""
         rows = [
             {"method": method, "seed": encoder.seed, "dataset": name, **row}
             for method, runs in encoders.items()
             for encoder in runs
             for name in self.settings.probe_on
-            for row in self.probe(encoder, name)
+            for row in self.probe(encoder, name, fractions)
         ]
         return pd.DataFrame(rows)
 

@@ -151,7 +151,7 @@ def _steps_per_epoch(rows: int, config: TrainConfig) -> int:
 
 def _optimizer(method: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    kind = {"adamw": torch.optim.AdamW, "lars": optim.LARS}[config.optimizer]
+    kind = {"adamw": partial(torch.optim.AdamW, fused=True), "lars": optim.LARS}[config.optimizer]
     return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 

@@ -134,7 +134,9 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> BertTokenizer:
     return BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=True, strip_accents=False)
 
 
-def small_bert(tokenizer: BertTokenizer, *, width: int, layers: int, max_length: int) -> BertModel:
+def small_bert(
+    tokenizer: BertTokenizer, *, width: int, layers: int, max_length: int, dropout: float = 0.1
+) -> BertModel:
     """A randomly initialised `BertModel` small enough for two cores (heads of 32 dimensions)."""
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -145,5 +147,7 @@ def small_bert(tokenizer: BertTokenizer, *, width: int, layers: int, max_length:
         max_position_embeddings=max_length,
         initializer_range=width**-0.5,  # BERT's 0.02 is made for width 768; here it would mute the words
         pad_token_id=tokenizer.pad_token_id,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
     return BertModel(config, add_pooling_layer=False)

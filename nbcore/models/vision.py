@@ -6,6 +6,7 @@ Shapes: B batch, H x W image, D feature width, S spatial positions, A attention 
 from pathlib import Path
 
 import timm
+import torch
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -119,7 +120,7 @@ def vision_encoder(
         path = Path(weights).expanduser()
         folder = path if path.exists() else find_folder(weights, files=_HUB_FILES, download=download)
         load_exactly(encoder.backbone, read_state(folder), source=weights, ignore=("fc.", "head."))
-    return encoder
+    return encoder.to(memory_format=torch.channels_last)  # convolutions of few channels run up to 1.5 times as fast
 
 
 def count_parameters(*modules: nn.Module) -> int:

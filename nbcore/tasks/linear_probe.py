@@ -15,22 +15,23 @@ from torch import Tensor
 
 from nbcore.errors import UserError
 
-PENALTIES = (1.0, 0.1, 0.01, 0.001)  # from strong to weak: each solution starts the next
+PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001)  # from strong to weak: each solution starts the next
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted probe: scores = standardised features @ weight + bias.
+    """A fitted probe: scores = (features - mean) / scale @ weight + bias.
 
     Attributes:
-        mean, scale: of the training features, (D,).
+        mean: of the training features, (D,).
+        scale: their standard deviation over all dimensions, one number: the encoder's strong directions stay strong.
         weight, bias: (D, C) and (C,).
         penalty: the chosen strength of the L2 penalty, one of `PENALTIES`.
         valid_auc: macro AUC on the validation data with that penalty.
     """
 
     mean: np.ndarray
-    scale: np.ndarray
+    scale: float
     weight: np.ndarray
     bias: np.ndarray
     penalty: float
@@ -51,7 +52,8 @@ def fit_probe(train: tuple[np.ndarray, np.ndarray], valid: tuple[np.ndarray, np.
         UserError: no finding has both a positive and a negative validation image.
     """
     features, labels = train
-    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
+    mean = features.mean(axis=0)
+    scale = float((features - mean).std()) + 1e-12
     x = torch.from_numpy((features - mean) / scale)
     y = torch.from_numpy(np.asarray(labels, np.float32))
     prevalence = y.mean(dim=0).clamp(1e-3, 1 - 1e-3)
@@ -70,7 +72,7 @@ def fit_probe(train: tuple[np.ndarray, np.ndarray], valid: tuple[np.ndarray, np.
 def _minimise(x: Tensor, y: Tensor, penalty: float, start: Tensor) -> Tensor:
     """argmin of mean cross-entropy + penalty / 2 |W|^2 over (D + 1, C), the last row the bias."""
     parameters = start.clone().requires_grad_()
-    solver = torch.optim.LBFGS([parameters], max_iter=60, tolerance_grad=1e-4, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS([parameters], max_iter=50, tolerance_grad=1e-4, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         solver.zero_grad()
