@@ -20,14 +20,14 @@ from nbcore.files import atomic_path, digest
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
-_HARMLESS = {"checkpoint_seconds", "workers"}  # settings that cannot change a number
+NO_INFLUENCE = {"checkpoint_seconds", "workers"}  # settings that cannot change a number
 
 
 def identity(method: nn.Module, config: BaseModel, seed: int, rows: int) -> dict[str, Any]:
     """Everything that must agree for a run to be continued: JSON values by name."""
     layout = {name: list(tensor.shape) for name, tensor in method.state_dict().items()}
     return {
-        **config.model_dump(mode="json", exclude=_HARMLESS),
+        **config.model_dump(mode="json", exclude=NO_INFLUENCE),
         "seed": seed,
         "dataset length": rows,
         "method": type(method).__qualname__,

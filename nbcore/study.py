@@ -19,6 +19,7 @@ from torch import Tensor
 from nbcore import launch
 from nbcore.analysis.geometry import Geometry, geometry
 from nbcore.cache import stage
+from nbcore.checkpoint import NO_INFLUENCE
 from nbcore.config import TrainConfig
 from nbcore.data import Samples, label_fraction
 from nbcore.data.batches import Augmentation, Columns, prepare
@@ -32,8 +33,6 @@ from nbcore.study_inputs import StudyInputs, device
 from nbcore.tasks.features import extract
 from nbcore.tasks.linear_probe import bootstrap_auc, fit_probe, macro_auc
 from nbcore.train import History, fit
-
-_NO_INFLUENCE = {"checkpoint_seconds", "workers"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Study(StudyInputs):
         """Pre-train, or take up, or load the finished encoder of this seed and configuration."""
         config = self.config(**changes)
         key = {
-            "config": config.model_dump(mode="json", exclude=_NO_INFLUENCE),
+            "config": config.model_dump(mode="json", exclude=NO_INFLUENCE),
             "data": self.pairs.fingerprint(),
             "language_model": self._language_key,
             "seed": seed,
@@ -148,8 +147,8 @@ class Study(StudyInputs):
         samples, settings = self.samples(name), self.settings
         config = TrainConfig(
             epochs=settings.supervised_epochs,
-            batch_size=64,
-            learning_rate=1e-3,
+            batch_size=32,
+            learning_rate=2e-3,
             weight_decay=0.05,
             schedule="warmup_cosine",
             warmup_fraction=0.1,
@@ -169,7 +168,7 @@ class Study(StudyInputs):
             atomic_write(folder / "auc.json", json.dumps(macro_auc(test.labels(), scores)))
 
         key = {
-            "config": config.model_dump(mode="json", exclude=_NO_INFLUENCE),
+            "config": config.model_dump(mode="json", exclude=NO_INFLUENCE),
             "vision": [settings.vision, settings.image_size, settings.resize],
             "data": samples.fingerprint(),
             "seed": seed,
