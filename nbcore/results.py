@@ -199,8 +199,9 @@ def pivot(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(row: Any) -> str:
-    """ "71.3 ± 0.4 [62.2]", with as many digits as the size of the number deserves."""
-    digits = 0 if abs(row.reproduced if pd.notna(row.reproduced) else row.published) >= 1000 else 1
+    """A cell such as "71.3 ± 0.4 [62.2]"; counts are printed whole."""
+    whole = all(pd.isna(value) or float(value).is_integer() for value in (row.reproduced, row.published, row.std))
+    digits = 0 if whole else 1
     ours = "–" if pd.isna(row.reproduced) else f"{row.reproduced:,.{digits}f}"
     if pd.notna(row.std):
         ours += f" ± {row.std:.{digits}f}"

@@ -138,6 +138,12 @@ def test_tables_are_written_in_three_forms(tmp_path):
     assert tidy["reproduced"].notna().sum() == 1
 
 
+def test_counts_are_printed_whole():
+    images = {"table": "Table 1", "method": "Classification", "dataset": "NIH", "setting": "valid", "metric": "images"}
+    table = compared(record([aggregate([280], **images)]))
+    assert pivot(table[table["table"] == "Table 1"]).loc["Classification", "NIH valid images"] == "280 [5,000]"
+
+
 def test_damaged_records_are_refused(tmp_path):
     path = tmp_path / "record.json"
     path.write_text(record([]).model_dump_json())
