@@ -4,16 +4,11 @@ Every name that an owner could change (a folder, a CSV, a column) is a field her
 `marks` of a layout are paths of which a root with such data has at least one.
 """
 
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
-def nearest(name: str, names: list[str]) -> str:
-    """Ends a sentence on an unknown name: "did you mean ..." for a close one of `names`, else all of them."""
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else f" (there are: {', '.join(map(str, names))})"
+from nbcore.validation import nearest
 
 
 class Strict(BaseModel):

@@ -7,9 +7,10 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from nbcore.data.layouts import Layout, Strict, nearest
+from nbcore.data.layouts import Layout, Strict
 from nbcore.errors import UsageError
 from nbcore.paths import MANIFESTS
+from nbcore.validation import nearest
 
 Split = Literal["train", "valid", "test"]
 Unknown = Literal["unknown"]

@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from nbcore.data.layouts import nearest
 from nbcore.errors import UsageError, UserError
 from nbcore.files import file_fingerprint
+from nbcore.validation import nearest
 
 COLUMNS = ("image", "patient", "study", "split", "view", "report", "language", "mask", "boxes")
 SPLITS = ("train", "valid", "test")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nbcore.data.layouts import nearest
 from nbcore.errors import UserError
+from nbcore.validation import nearest
 
 
 def require_folder(root: Path, name: str) -> None:
