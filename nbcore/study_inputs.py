@@ -113,8 +113,13 @@ class StudyInputs:
 
     @cached_property
     def pairs(self) -> Samples:
-        """The image-report pairs to pre-train on: training split, a report of at least three words."""
-        return self.samples(self.settings.pretrain_on).split("train").pairs(min_words=3)
+        """The image-report pairs to pre-train on, reports of at least three words.
+
+        All of the data set, or its training split where its other images are to be probed.
+        """
+        name = self.settings.pretrain_on
+        samples = self.samples(name)
+        return (samples.split("train") if name in self.settings.probe_on else samples).pairs(min_words=3)
 
     def label(self, name: str) -> str:
         """What the papers' tables call a data set."""
