@@ -25,6 +25,7 @@ def execute(tmp_path, monkeypatch):
     def run(*cells: str, **overrides):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (PARAMETERS, *cells)])
         notebook.cells[0].metadata["tags"] = ["parameters"]
+        notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         nbformat.write(notebook, tmp_path / "mflag.ipynb")
         return runner.run(
             "mflag", profile="smoke", seed=3, data_root=None, output_root=tmp_path / "out", overrides=overrides

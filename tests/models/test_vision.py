@@ -81,13 +81,13 @@ def test_weights_load_exactly_or_not_at_all(tmp_path):
         assert torch.equal(own, other)
     assert vision_encoder("tiny_resnet", weights=str(tmp_path)).width == 128  # a folder that holds such a file
 
-    save_file({key: value for key, value in state.items() if key != "conv1.weight"}, file)
-    with pytest.raises(UserError, match=r"1 missing \(first: conv1.weight\)"):
+    save_file({key: value for key, value in state.items() if key != "conv1.0.weight"}, file)
+    with pytest.raises(UserError, match=r"1 missing \(first: conv1.0.weight\)"):
         vision_encoder("tiny_resnet", weights=str(file))
     save_file({**state, "extra": torch.zeros(1)}, file)
     with pytest.raises(UserError, match=r"1 unexpected \(first: extra\)"):
         vision_encoder("tiny_resnet", weights=str(file))
-    save_file({**state, "conv1.weight": torch.zeros(1)}, file)
+    save_file({**state, "conv1.0.weight": torch.zeros(1)}, file)
     with pytest.raises(UserError, match="of another shape"):
         vision_encoder("tiny_resnet", weights=str(file))
     file.write_bytes(b"not a weight file")
