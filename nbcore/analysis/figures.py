@@ -18,7 +18,7 @@ def set_style() -> None:
 
 def image_grid(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6, side: float = 1.9) -> Figure:
     """Grey images (h, w) in rows, each under its title."""
-    rows = -(-len(images) // columns)
+    rows = max(1, -(-len(images) // columns))
     fig, axes = plt.subplots(rows, columns, figsize=(side * columns, (side + 0.35) * rows), squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -30,16 +30,16 @@ def image_grid(images: Sequence[np.ndarray], titles: Sequence[str], columns: int
 
 
 def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Each loss against the step, a panel a loss and a line a run."""
-    losses = sorted({key for history in histories.values() for key in history if key not in ("lr", "step")})
+    """Each loss by epoch, a panel a loss and a line a run, in one colour throughout."""
+    losses = sorted({key for history in histories.values() for key in history if key != "lr"})
     fig, axes = plt.subplots(1, len(losses), figsize=(4 * len(losses), 2.8), squeeze=False)
     for axis, key in zip(axes.flat, losses):
-        for name, history in histories.items():
+        for color, (name, history) in zip(sns.color_palette(n_colors=len(histories)), histories.items()):
             if key in history:
-                axis.plot(history[key], label=name, linewidth=1.2)
-        axis.set(title=key, xlabel="step")
-        axis.set_yscale("log" if min(axis.get_ylim()) > 0 else "linear")
-    axes.flat[0].legend(fontsize=7)
+                epochs = range(1, len(history[key]) + 1)
+                axis.plot(epochs, history[key], label=name, color=color, linewidth=1.2, marker=".")
+        axis.set(title=key, xlabel="epoch", yscale="log")
+    axes.flat[-1].legend(fontsize=7)  # every method has a total
     fig.tight_layout()
     return fig
 

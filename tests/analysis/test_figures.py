@@ -1,0 +1,38 @@
+"""Figures show every method in one colour and name it."""
+
+import numpy as np
+
+from nbcore.analysis import figures
+from nbcore.analysis.geometry import geometry
+
+CLOUDS = {name: geometry(np.random.default_rng(i).normal(size=(20, 6))) for i, name in enumerate("abc")}
+
+
+def test_training_curves_keep_a_methods_colour_across_panels():
+    histories = {
+        "both": {"align": [2.0, 1.0], "orth": [3.0, 2.0], "total": [5.0, 3.0], "lr": [1.0, 1.0]},
+        "one": {"orth": [3.0, 1.0], "total": [3.0, 1.0], "lr": [1.0, 1.0]},
+    }
+    fig = figures.training_curves(histories)
+    panels = {axis.get_title(): {line.get_label(): line.get_color() for line in axis.lines} for axis in fig.axes}
+    assert panels.keys() == {"align", "orth", "total"}
+    assert panels["orth"] == panels["total"]
+    assert panels["align"] == {"both": panels["total"]["both"]}
+    assert [text.get_text() for text in fig.axes[-1].get_legend().get_texts()] == ["both", "one"]
+
+
+def test_collapse_scatter_marks_the_reference():
+    fig = figures.collapse_scatter(CLOUDS, "b")
+    colours = [tuple(axis.collections[0].get_facecolor()[0][:3].round(2)) for axis in fig.axes]
+    assert len(colours) == 3
+    assert colours[0] == colours[2] != colours[1]
+    assert "effective rank" in fig.axes[0].get_title()
+
+
+def test_spectra_start_at_one():
+    lines = figures.spectra(CLOUDS).axes[0].lines
+    assert [line.get_ydata()[0] for line in lines] == [1, 1, 1]
+
+
+def test_gallery_of_nothing_is_a_blank_page():
+    assert figures.image_grid([], []) is not None
