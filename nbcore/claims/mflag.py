@@ -19,9 +19,7 @@ def claims(
         trainable_with_language_model: the same with the language model trained as well.
     """
     unfrozen = sorted(method for method in probes["method"].unique() if method.startswith("Unfreeze"))
-    full = _auc(probes, LOW)["M-FLAG"]
-    rank = ranks.pivot(index="seed", columns="method", values="effective_rank")
-    points = "AUC points"
+    low, rank = _auc(probes, LOW), ranks.pivot(index="seed", columns="method", values="effective_rank")
     return [
         judge(
             "orthogonality-rank",
@@ -30,37 +28,25 @@ def claims(
             rank["M-FLAG"] - rank["only L_align"],
             unit="dimensions",
         ),
-        judge(
+        _better(
             "full-vs-align",
             "With 1 % of the labels, both losses together classify better than alignment alone.",
             "Sect. 3.5, Table 4",
-            100 * (full - _auc(probes, LOW)["only L_align"]),
-            unit=points,
+            low["M-FLAG"] - low["only L_align"],
         ),
-        judge(
+        _better(
             "full-vs-orth",
             "With 1 % of the labels, both losses together classify better than orthogonality alone.",
             "Sect. 3.5, Table 4",
-            100 * (full - _auc(probes, LOW)["only L_orth"]),
-            unit=points,
+            low["M-FLAG"] - low["only L_orth"],
         ),
-        judge(
+        _better(
             "frozen-vs-unfrozen",
             "With 1 % of the labels, the frozen language model serves better than the mean of its unfrozen variants.",
             "Sect. 3.5, Table 5",
-            100 * (full - _auc(probes, LOW)[unfrozen].mean(axis=1)),
-            unit=points,
+            low["M-FLAG"] - low[unfrozen].mean(axis=1),
         ),
-        *(
-            judge(
-                f"pretraining-{fraction:.0%}",
-                f"With {fraction:.0%} of the labels, pre-trained features classify better than random ones.",
-                "Sect. 3.3, Table 2",
-                100 * (_auc(probes, fraction)["M-FLAG"] - _auc(probes, fraction)["Random"]),
-                unit=points,
-            )
-            for fraction in (LOW, 0.1)
-        ),
+        *(_better_than_random(probes, fraction) for fraction in (LOW, 0.1)),
         judge(
             "fewer-parameters",
             "Freezing the language model saves at least 70 % of the trainable parameters (at the paper's size).",
@@ -71,6 +57,17 @@ def claims(
             exact=True,
         ),
     ]
+
+
+def _better(key: str, sentence: str, source: str, difference: pd.Series) -> Claim:
+    """A claim on a difference of AUCs, one a seed, told in points."""
+    return judge(key, sentence, source, 100 * difference, unit="AUC points")
+
+
+def _better_than_random(probes: pd.DataFrame, fraction: float) -> Claim:
+    auc = _auc(probes, fraction)
+    sentence = f"With {fraction:.0%} of the labels, pre-trained features classify better than random ones."
+    return _better(f"pretraining-{fraction:.0%}", sentence, "Sect. 3.3, Table 2", auc["M-FLAG"] - auc["Random"])
 
 
 def _auc(probes: pd.DataFrame, fraction: float) -> pd.DataFrame:
