@@ -113,7 +113,7 @@ def _echo_data_sets(data_root: Path | None) -> None:
     click.echo(f"{'data set':<20} {'access':<14} {'local':<10} title")
     for name in list_manifests():
         manifest = load_manifest(name)
-        local = "" if data_root is None else "present" if (data_root / name).is_dir() else "absent"
+        local = "" if data_root is None else "present" if manifest.seems_present(data_root / name) else "absent"
         click.echo(f"{name:<20} {manifest.access:<14} {local:<10} {manifest.title}")
 
 
