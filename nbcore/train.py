@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import broadcast_object_list, gather_object, set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -27,6 +27,7 @@ from nbcore.config import TrainConfig
 from nbcore.errors import UsageError, UserError
 from nbcore.locks import locked
 from nbcore.sampling import augmentation_generator, epoch_batches
+from nbcore.selection import Best, Monitor
 
 Batch = dict[str, Tensor]
 Transform = Callable[[Batch, torch.Generator], Batch]
@@ -42,10 +43,12 @@ class Dataset(Protocol):
 
 @dataclass
 class History:
-    """One value per optimiser step for every loss of the method (the mean over its batches) and for `lr`."""
+    """One value per optimiser step for every loss of the method (the mean over its batches) and for `lr`; and, where
+    the run has a monitor, its score after every epoch."""
 
     steps_per_epoch: int
     values: dict[str, list[float]] = field(default_factory=dict)
+    scores: list[float] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.values.get("lr", []))
@@ -73,6 +76,7 @@ def fit(
     directory: Path,
     transform: Transform | None = None,
     on_epoch: Callable[[History], None] | None = None,
+    monitor: Monitor | None = None,
 ) -> History:
     """Train `method` in place and leave its weights in `directory`; take up, or just load, what is already there.
 
@@ -82,7 +86,8 @@ def fit(
     one is begun or taken up. Only parameters that require a gradient when `fit` is called are optimised. The caller
     seeds the initial weights; every later random number follows from `seed`.
     `transform(batch, generator)` augments a batch on the device. `on_epoch(history)` is called after each epoch in
-    the main process; random numbers it draws do not disturb the run.
+    the main process; random numbers it draws do not disturb the run. With a `monitor` the weights kept are those of
+    the epoch it scores best, and training may stop early.
     Several nodes need `directory` on a file system they share.
 
     Errors: UsageError for a configuration that this machine or data set cannot serve; UserError when the folder
@@ -96,7 +101,7 @@ def fit(
         history = load_finished(method, config, seed=seed, rows=len(dataset), directory=directory)
         if history is None:
             run = _Run(accelerator, method, dataset, config, seed, directory, transform)
-            history = run.train(on_epoch)
+            history = run.train(on_epoch, monitor)
     method.eval()
     return history
 
@@ -202,9 +207,10 @@ class _Run:
         self.module, self.optimizer = accelerator.prepare(_Losses(method), optimizer)
         self.epoch = self.step = 0
         self.history = History(self.steps)
+        self.best = Best()
         self.saved_at = time.monotonic()
 
-    def train(self, on_epoch: Callable[[History], None] | None) -> History:
+    def train(self, on_epoch: Callable[[History], None] | None, monitor: Monitor | None) -> History:
         set_seed(self.seed, device_specific=True)
         self._resume()
         main = self.accelerator.is_main_process
@@ -212,11 +218,16 @@ class _Run:
         with tqdm(total=total, initial=len(self.history), desc="training", disable=not main) as bar:
             while self.epoch < self.config.epochs:
                 self._train_epoch(bar)
+                if monitor:
+                    self._judge(monitor)
                 if on_epoch and main:
-                    state = checkpoint.random_state(self.accelerator.device)
-                    on_epoch(self.history)
-                    checkpoint.restore_random_state(state, self.accelerator.device)
+                    with self._undisturbed():
+                        on_epoch(self.history)
+                if monitor and self.epoch - self.best.epoch >= monitor.patience:
+                    break
                 self.epoch, self.step = self.epoch + 1, 0
+        if monitor:
+            self.method.load_state_dict(self.best.weights)
         if main:
             checkpoint.save_weights(self.directory, self.identity, self.method, vars(self.history))
         self.accelerator.wait_for_everyone()
@@ -235,6 +246,24 @@ class _Run:
             self.step += 1
             if checkpoint_is_due:
                 self._save()
+
+    def _judge(self, monitor: Monitor) -> None:
+        """Score the epoch that has just ended, and keep its weights if they are the best."""
+        score = [0.0]
+        if self.accelerator.is_main_process:
+            self.method.eval()
+            with self._undisturbed(), torch.no_grad():
+                score = [float(monitor.score(self.method))]
+        broadcast_object_list(score)
+        self.history.scores.append(score[0])
+        self.best.offer(self.epoch, score[0], self.method)
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Undo whatever is drawn from the global generators inside."""
+        state = checkpoint.random_state(self.accelerator.device)
+        yield
+        checkpoint.restore_random_state(state, self.accelerator.device)
 
     def _batches(self) -> Iterator[Batch]:
         """The batches of this process from the present step to the end of the epoch."""
@@ -319,6 +348,7 @@ class _Run:
                 "epoch": self.epoch,
                 "step": self.step,
                 "history": vars(self.history),
+                "best": vars(self.best),
             }
             checkpoint.save_checkpoint(self.directory, self.identity, state)
         self.saved_at = time.monotonic()
@@ -333,7 +363,7 @@ class _Run:
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step = state["epoch"], state["step"]
-        self.history = History(**state["history"])
+        self.history, self.best = History(**state["history"]), Best(**state["best"])
         own = state["random"][self.accelerator.process_index]
         checkpoint.restore_random_state(own, self.accelerator.device)
 

@@ -61,6 +61,22 @@ def test_killed_at_random_moments(undisturbed, tmp_path, optimizer):
     assert outcome(tmp_path) == undisturbed(**changes)
 
 
+@pytest.mark.parametrize("patience", [3, 50])
+def test_a_judged_run_killed_at_random_moments(tmp_path, patience):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert tiny.in_processes(tiny.run_judged, whole, patience) == [0]
+    lives, rng = [], random.Random(patience)
+    while KILLED in lives[-1:] or not lives:
+        process = tiny.SERVER.Process(target=tiny.run_judged, args=(broken, patience))
+        process.start()
+        time.sleep(rng.uniform(0, 0.03 * len(lives)))
+        process.kill()
+        process.join()
+        lives.append(process.exitcode)
+    assert lives.count(KILLED) >= 5 and lives[-1] == 0
+    assert outcome(broken) == outcome(whole)
+
+
 def test_killed_inside_every_part_of_writing_a_checkpoint(undisturbed, tmp_path):
     """Life n ends at its n-th sync or rename: three to a checkpoint, so all of them and their successors are hit."""
     lives = []

@@ -11,6 +11,7 @@ from nbcore import optim
 from nbcore.config import TrainConfig
 from nbcore.errors import UsageError, UserError
 from nbcore.sampling import augmentation_generator, epoch_batches, stream_seed
+from nbcore.selection import Monitor
 from nbcore.train import History, fit
 
 
@@ -324,3 +325,43 @@ def test_torn_files_are_swept_away(tmp_path):
 def test_threads_are_set(tmp_path):
     train(tmp_path, threads=2, epochs=1)
     assert torch.get_num_threads() == 2
+
+
+class Scripted:
+    """A monitor's score that follows a script and remembers the weights it was shown."""
+
+    def __init__(self, scores):
+        self.scores, self.seen = iter(scores), []
+
+    def __call__(self, method):
+        self.seen.append({name: value.clone() for name, value in method.state_dict().items()})
+        return next(self.scores)
+
+
+def judged(directory, scores, patience, epochs):
+    method, script = tiny.method(), Scripted(scores)
+    history = fit(
+        method, tiny.Images(), tiny.config(epochs=epochs), seed=3, directory=directory, transform=tiny.jitter,
+        monitor=Monitor(script, patience),
+    )  # fmt: skip
+    return method, history, script.seen
+
+
+def test_a_monitor_keeps_the_best_epoch_and_stops_after_its_patience(tmp_path):
+    method, history, seen = judged(tmp_path, [0.1, 0.5, 0.5, 0.2, 0.9], patience=2, epochs=9)
+    assert history.scores == [0.1, 0.5, 0.5, 0.2]  # a tie is no improvement
+    assert len(history) == 4 * history.steps_per_epoch
+    assert all(torch.equal(method.state_dict()[name], value) for name, value in seen[1].items())
+    again, finished, unseen = judged(tmp_path, [], patience=2, epochs=9)
+    assert finished == history and unseen == [] and same_weights(again, method)
+
+
+def test_a_monitor_changes_nothing_but_the_choice(tmp_path):
+    plain, _ = train(tmp_path / "plain", transform=tiny.jitter, epochs=3)
+    method, _, _ = judged(tmp_path / "judged", [0.1, 0.2, 0.3], patience=9, epochs=3)
+    assert same_weights(method, plain)
+
+
+def test_the_first_epoch_is_kept_where_no_score_is_a_number(tmp_path):
+    method, _, seen = judged(tmp_path, [float("nan")] * 3, patience=5, epochs=3)
+    assert all(torch.equal(method.state_dict()[name], value) for name, value in seen[0].items())

@@ -18,6 +18,8 @@ from nbcore.config import TrainConfig
 from nbcore.distributed import gather, sync_batchnorm
 from nbcore.errors import UserError
 from nbcore.launch import Job
+from nbcore.selection import Monitor
+from nbcore.train import fit
 
 ROWS = 44
 # for the server and for launched processes, which do not inherit the path of imports
@@ -86,6 +88,21 @@ def config(**changes) -> TrainConfig:
 def run(directory: Path, **changes) -> None:
     """One run of `fit`, started or taken up."""
     Job(method(), Images(), config(**changes), 3, directory, jitter).fit()
+
+
+def score(method: nn.Module) -> float:
+    """A validation score that goes up and down over the epochs, and draws random numbers as a careless one might."""
+    assert not method.training
+    torch.rand(3)
+    return float(torch.sin(1e3 * method.head[1].weight.sum()))
+
+
+def run_judged(directory: Path, patience: int) -> None:
+    """As `run`, keeping the epoch that `score` finds best."""
+    fit(
+        method(), Images(), config(epochs=12), seed=3, directory=directory, transform=jitter,
+        monitor=Monitor(score, patience),
+    )  # fmt: skip
 
 
 def run_until(directory: Path, event: int, **changes) -> None:
