@@ -1,12 +1,13 @@
 """Report encoders: BERT-family weights in transformers' plain `BertModel`, and small stand-ins of the same class.
 
-Shapes: B batch (or all n texts), L word pieces, D hidden width.
+Shapes: B batch (or all n texts), L word pieces, D hidden width, A attention heads, V vocabulary.
 """
 
 import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,21 +22,41 @@ _UNUSED_HEADS = ("cls.", "cls_projection_head.", "pooler.", "embeddings.position
 _BERT_KEYS = BertConfig().to_dict().keys()
 
 
+Trainable = int | Literal["all"]  # the last so many layers, or the whole model with its embeddings
+
+
+class Pieces(NamedTuple):
+    """A report and its word pieces.
+
+    Attributes:
+        report: the last [CLS] state, (B, D).
+        states: of the word pieces, [CLS] and padding included, (B, L, D).
+        attention: what [CLS] pays to each of them in the last layer, mean over heads, without gradient, (B, L).
+    """
+
+    report: Tensor
+    states: Tensor
+    attention: Tensor
+
+
 class TextEncoder(nn.Module):
     """A BERT whose [CLS] state stands for the report; frozen, but for its last `trainable_layers` layers.
 
     Frozen layers stay in eval mode whatever `train()` is told, so that a report has one embedding.
     """
 
-    def __init__(self, bert: BertModel, tokenizer: BertTokenizer, trainable_layers: int = 0):
+    def __init__(self, bert: BertModel, tokenizer: BertTokenizer, trainable_layers: Trainable = 0):
         super().__init__()
         self.bert = bert
         self.tokenizer = tokenizer
         self.width: int = bert.config.hidden_size
         depth = bert.config.num_hidden_layers
-        if not 0 <= trainable_layers <= depth:
+        if trainable_layers == "all":
+            self._trainable = [bert]
+        elif 0 <= trainable_layers <= depth:
+            self._trainable = list(bert.encoder.layer[depth - trainable_layers :])
+        else:
             raise UserError(f"the language model has {depth} layers; {trainable_layers} cannot be unfrozen.")
-        self._trainable = list(bert.encoder.layer[depth - trainable_layers :])
         bert.requires_grad_(False)
         for layer in self._trainable:
             layer.requires_grad_(True)
@@ -58,6 +79,28 @@ class TextEncoder(nn.Module):
         """Report embeddings z_t: the last [CLS] state, (B, L), (B, L) -> (B, D)."""
         return self.bert(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
 
+    def pieces(self, ids: Tensor, mask: Tensor, summed_layers: int = 1) -> Pieces:
+        """A report and its word pieces in one pass.
+
+        Args:
+            ids, mask: (B, L).
+            summed_layers: how many last layers' states are added up (GLoRIA: 4).
+        """
+        layer = self.bert.encoder.layer[-1].attention.self
+        entering: list[Tensor] = []
+        hook = layer.register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
+        try:
+            out = self.bert(input_ids=ids, attention_mask=mask, output_hidden_states=summed_layers > 1)
+        finally:
+            hook.remove()
+        states = sum(out.hidden_states[-summed_layers:]) if summed_layers > 1 else out.last_hidden_state
+        return Pieces(states[:, 0], states, _class_attention(layer, entering[0], mask))
+
+    def continuations(self) -> Tensor:
+        """Which entries of the vocabulary continue a word ("##..."), bool (V,)."""
+        words = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
+        return torch.tensor([word.startswith("##") for word in words])
+
     @torch.no_grad()
     def embed(self, texts: Sequence[str], max_length: int, batch_size: int = 128) -> Tensor:
         """Embeddings of all texts, once: (n, D) float32 on the CPU, in the order given.
@@ -75,6 +118,16 @@ class TextEncoder(nn.Module):
         return out
 
 
+@torch.no_grad()
+def _class_attention(layer: nn.Module, entering: Tensor, mask: Tensor) -> Tensor:
+    """Attention of [CLS] in a layer, before dropout, mean over heads: (B, L, D) enters, (B, L) comes out."""
+    heads = (layer.num_attention_heads, layer.attention_head_size)
+    query = layer.query(entering[:, 0]).unflatten(-1, heads)  # (B, A, D / A)
+    key = layer.key(entering).unflatten(-1, heads)  # (B, L, A, D / A)
+    scores = torch.einsum("bad,blad->bal", query, key).float() * layer.attention_head_size**-0.5  # (B, A, L)
+    return scores.masked_fill(mask[:, None] == 0, -torch.inf).softmax(dim=-1).mean(dim=1)
+
+
 def bert_config(folder: Path) -> BertConfig:
     """Read config.json into the plain class; keys of custom model classes are left aside.
 
@@ -90,12 +143,16 @@ def bert_config(folder: Path) -> BertConfig:
     return BertConfig(**{key: value for key, value in values.items() if key in _BERT_KEYS and key != "model_type"})
 
 
-def text_encoder(source: str, *, trainable_layers: int = 0, download: bool = False) -> TextEncoder:
+def text_encoder(
+    source: str, *, trainable_layers: Trainable = 0, layers: int | None = None, download: bool = False
+) -> TextEncoder:
     """Load a report encoder (CXR-BERT, Bio_ClinicalBERT, PubMedBERT, or a stand-in) without any remote code.
 
     Args:
         source: a local folder, or a hub repository `owner/name[@revision]`.
-        trainable_layers: how many of the last layers are trained (M-FLAG's Unfreeze_n); 0 freezes all.
+        trainable_layers: how many of the last layers are trained (M-FLAG's Unfreeze_n); 0 freezes all; "all" trains the
+            whole model (MGCA).
+        layers: how many of the first layers are kept (MGCA's BERT has 6 of 12); None for all there are.
         download: ask the hub when the weights are not in its cache.
 
     Raises:
@@ -105,6 +162,9 @@ def text_encoder(source: str, *, trainable_layers: int = 0, download: bool = Fal
     bert = BertModel(bert_config(folder), add_pooling_layer=False)
     state = {_plain_key(key): value for key, value in read_state(folder).items()}
     load_exactly(bert, state, source=source, ignore=_UNUSED_HEADS)
+    if layers is not None:
+        bert.encoder.layer = bert.encoder.layer[:layers]
+        bert.config.num_hidden_layers = len(bert.encoder.layer)
     return TextEncoder(bert, BertTokenizer.from_pretrained(folder), trainable_layers)
 
 

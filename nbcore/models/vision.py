@@ -1,12 +1,14 @@
 """Image encoders behind one interface: timm classes at the papers' size and, of the same classes, stand-ins.
 
-Shapes: B batch, H x W image, D feature width, S spatial positions, A attention heads.
+Shapes: B batch, H x W image, D width of pooled features, S regions, C their width, A attention heads.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import timm
 import torch
+import torch.nn.functional as F
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -24,13 +26,15 @@ def _tiny_resnet() -> ResNet:
 
 def _tiny_vit(image_size: int) -> VisionTransformer:
     """A three-block ViT of width 96 with 8-pixel patches (0.4 M parameters)."""
-    return VisionTransformer(image_size, patch_size=8, embed_dim=96, depth=3, num_heads=3, num_classes=0)
+    return VisionTransformer(
+        image_size, patch_size=8, embed_dim=96, depth=3, num_heads=3, num_classes=0, dynamic_img_size=True
+    )
 
 
 _BUILDERS = {
     "resnet50": lambda image_size: timm.create_model("resnet50", num_classes=0),
     "vit_base_patch16": lambda image_size: timm.create_model(
-        "vit_base_patch16_224", img_size=image_size, num_classes=0
+        "vit_base_patch16_224", img_size=image_size, num_classes=0, dynamic_img_size=True
     ),
     "tiny_resnet": lambda image_size: _tiny_resnet(),
     "tiny_vit": _tiny_vit,
@@ -38,42 +42,78 @@ _BUILDERS = {
 ENCODERS = tuple(_BUILDERS)
 
 
-class VisionEncoder(nn.Module):
-    """An image encoder with pooled and spatial features.
+class Regions(NamedTuple):
+    """What one pass says of a picture and of its parts.
 
     Attributes:
-        width: D, the width of both kinds of features.
+        pooled: global features, (B, D).
+        local: features of S regions, row by row, (B, S, C).
+        attention: of a ViT's last block from [CLS] to the regions, mean over heads, without gradient, (B, S); or None.
     """
 
-    def __init__(self, backbone: ResNet | VisionTransformer):
+    pooled: Tensor
+    local: Tensor
+    attention: Tensor | None
+
+
+class VisionEncoder(nn.Module):
+    """An image encoder with pooled features, features of regions, and feature maps.
+
+    Args:
+        backbone: a timm network without a classifier.
+        upsample: side in pixels to which pictures are scaled before they are encoded (MGCA: 299 of 224, ResNet),
+            or None. Feature maps are always of the picture as it is.
+        region_stage: the stage of a ResNet, 1 to 4, whose positions are the regions; a ViT's are its patches.
+
+    Attributes:
+        width: D, of the pooled features.
+        region_width: C, of the regions' features.
+        map_channels, map_strides: of the feature maps, from fine to coarse.
+    """
+
+    def __init__(self, backbone: ResNet | VisionTransformer, upsample: int | None = None, region_stage: int = 3):
         super().__init__()
         self.backbone = backbone
+        self.upsample, self.region_stage = upsample, region_stage
         self.width: int = backbone.num_features
+        if self.is_transformer:
+            self.map_channels, self.map_strides = (self.width,), (backbone.patch_embed.patch_size[0],)
+            self.region_width: int = self.width
+        else:
+            self.map_channels = tuple(info["num_chs"] for info in backbone.feature_info)
+            self.map_strides = tuple(info["reduction"] for info in backbone.feature_info)
+            self.region_width = self.map_channels[region_stage]
 
     @property
     def is_transformer(self) -> bool:
         return isinstance(self.backbone, VisionTransformer)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of normalised images (B, 1 or 3, H, W).
-
-        Returns:
-            global features (B, D): average-pooled last map of a ResNet (>= 0, after its ReLU), [CLS] of a ViT;
-            local features (B, S, D): positions of the last map, or patch tokens.
-        """
-        features = self.backbone.forward_features(images.expand(-1, 3, -1, -1))
-        if self.is_transformer:
-            return features[:, 0], features[:, self.backbone.num_prefix_tokens :]  # (B, D), (B, S, D)
-        local = features.flatten(2).transpose(1, 2)  # (B, D, h, w) -> (B, S, D)
-        return local.mean(dim=1), local
-
     def global_features(self, images: Tensor) -> Tensor:
-        """Pooled features, (B, D)."""
-        return self(images)[0]
+        """Pooled features of normalised images, (B, 1 or 3, H, W) -> (B, D).
 
-    def local_features(self, images: Tensor) -> Tensor:
-        """Spatial features, (B, S, D)."""
-        return self(images)[1]
+        The average-pooled last map of a ResNet (>= 0, after its ReLU); the [CLS] state of a ViT.
+        """
+        features = self.backbone.forward_features(self._scaled(images))
+        return features[:, 0] if self.is_transformer else features.mean(dim=(2, 3))
+
+    def regions(self, images: Tensor) -> Regions:
+        """Pooled features and those of the regions, in one pass."""
+        images = self._scaled(images)
+        if not self.is_transformer:
+            last, maps = self.backbone.forward_intermediates(images, indices=[self.region_stage])
+            return Regions(last.mean(dim=(2, 3)), maps[0].flatten(2).transpose(1, 2), None)
+        tokens, entering = self._tokens(images)  # (B, 1 + S, D) each
+        attention = self._class_attention(entering).mean(dim=1)  # (B, S)
+        return Regions(tokens[:, 0], tokens[:, self.backbone.num_prefix_tokens :], attention)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Feature maps (B, C, h, w), fine to coarse: a ResNet's stem and four stages, or a ViT's patch tokens."""
+        images = images.expand(-1, 3, -1, -1)
+        if not self.is_transformer:
+            return self.backbone.forward_intermediates(images, intermediates_only=True)
+        tokens = self.backbone.forward_features(images)[:, self.backbone.num_prefix_tokens :]  # (B, S, D)
+        grid = tuple(side // self.map_strides[0] for side in images.shape[-2:])
+        return [tokens.transpose(1, 2).unflatten(2, grid)]
 
     def last_attention(self, images: Tensor) -> Tensor:
         """Attention of the last block from [CLS] to the patches, per head: (B, A, S), rows sum to at most 1.
@@ -83,31 +123,50 @@ class VisionEncoder(nn.Module):
         """
         if not self.is_transformer:
             raise UsageError("attention maps need a vision transformer; this encoder is a ResNet.")
-        attention = self.backbone.blocks[-1].attn
+        return self._class_attention(self._tokens(self._scaled(images))[1])
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        if self.upsample:
+            images = F.interpolate(images, (self.upsample,) * 2, mode="bilinear", align_corners=True)
+        return images.expand(-1, 3, -1, -1)
+
+    def _tokens(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """A ViT's last states, and what enters the attention of its last block."""
         captured = {}
+        attention = self.backbone.blocks[-1].attn
         hook = attention.register_forward_pre_hook(lambda _, inputs: captured.update(tokens=inputs[0]))
         try:
-            self.backbone.forward_features(images.expand(-1, 3, -1, -1))
+            return self.backbone.forward_features(images), captured["tokens"]
         finally:
             hook.remove()
-        tokens = captured["tokens"]  # (B, 1 + S, D)
-        qkv = attention.qkv(tokens).unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+    @torch.no_grad()
+    def _class_attention(self, entering: Tensor) -> Tensor:
+        attention = self.backbone.blocks[-1].attn
+        qkv = attention.qkv(entering).unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query, key = attention.q_norm(qkv[0]), attention.k_norm(qkv[1])  # (B, A, 1 + S, D / A)
         weights = (query[:, :, :1] @ key.transpose(-2, -1) * attention.scale).softmax(dim=-1)  # (B, A, 1, 1 + S)
         return weights[:, :, 0, self.backbone.num_prefix_tokens :]
 
 
 def vision_encoder(
-    name: str, *, image_size: int = 224, weights: str | None = None, download: bool = False
+    name: str,
+    *,
+    image_size: int = 224,
+    weights: str | None = None,
+    download: bool = False,
+    upsample: int | None = None,
+    region_stage: int = 3,
 ) -> VisionEncoder:
     """Build an image encoder.
 
     Args:
         name: one of `ENCODERS`.
-        image_size: side of the square input, pixels (fixes the position embedding of a ViT).
+        image_size: side of the square input, pixels; a ViT interpolates its position embedding for other sizes.
         weights: None for random initialisation, or the source of ImageNet weights in timm's layout: a file, a folder,
             or a hub repository `owner/name[@revision]` (the official M-FLAG starts from `timm/resnet50.tv_in1k`).
         download: ask the hub when the weights are not in its cache.
+        upsample, region_stage: see `VisionEncoder`.
 
     Raises:
         UsageError: unknown name.
@@ -115,7 +174,7 @@ def vision_encoder(
     """
     if name not in _BUILDERS:
         raise UsageError(f"vision encoder {name!r} is unknown; choose one of {', '.join(ENCODERS)}.")
-    encoder = VisionEncoder(_BUILDERS[name](image_size))
+    encoder = VisionEncoder(_BUILDERS[name](image_size), upsample, region_stage)
     if weights is not None:
         path = Path(weights).expanduser()
         folder = path if path.exists() else find_folder(weights, files=_HUB_FILES, download=download)

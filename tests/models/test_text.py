@@ -102,3 +102,36 @@ def test_missing_keys_and_files_are_errors(folder):
         text_encoder(str(folder))
     with pytest.raises(UserError, match="download=true"):
         text_encoder("nobody/no-such-model")
+
+
+def test_a_whole_model_can_be_trained(folder):
+    encoder = text_encoder(str(folder), trainable_layers="all").train()
+    assert all(parameter.requires_grad for parameter in encoder.parameters())
+    assert all(module.training for module in encoder.bert.modules())
+    assert not any(module.training for module in encoder.eval().modules())
+
+
+def test_pieces_agree_with_the_model_itself(folder):
+    encoder = text_encoder(str(folder), trainable_layers="all").eval()
+    ids, mask = encoder.tokenize(TEXTS, 32)
+    report, states, attention = encoder.pieces(ids, mask)
+    encoder.bert.set_attn_implementation("eager")  # the one that returns its attention
+    expected = encoder.bert(input_ids=ids, attention_mask=mask, output_attentions=True, output_hidden_states=True)
+    torch.testing.assert_close(report, expected.last_hidden_state[:, 0])
+    torch.testing.assert_close(states, expected.last_hidden_state)
+    torch.testing.assert_close(attention, expected.attentions[-1].mean(dim=1)[:, 0])
+    assert states.requires_grad and not attention.requires_grad
+    torch.testing.assert_close(encoder.pieces(ids, mask, 3).states, sum(expected.hidden_states[-3:]))
+
+
+def test_only_the_first_layers_may_be_kept(folder):
+    short, whole = text_encoder(str(folder), layers=2), text_encoder(str(folder))
+    ids, mask = short.tokenize(TEXTS, 32)
+    states = whole.bert(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(short(ids, mask), states[2][:, 0])
+
+
+def test_continuations_are_the_pieces_that_open_no_word(folder):
+    encoder = text_encoder(str(folder))
+    ids, _ = encoder.tokenize(["heart hat"], 32)
+    assert encoder.continuations()[ids[0]].tolist() == [False, False, False, True, True, False]

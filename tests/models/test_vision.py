@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from nbcore.errors import UsageError, UserError
-from nbcore.models.vision import count_parameters, vision_encoder
+from nbcore.models.vision import VisionEncoder, count_parameters, vision_encoder
 
 SIZES = {"tiny_resnet": 64, "tiny_vit": 64, "resnet50": 64, "vit_base_patch16": 64}
 
@@ -15,10 +15,35 @@ def test_features_have_the_promised_shapes(name):
     encoder = vision_encoder(name, image_size=SIZES[name]).eval()
     images = torch.randn(2, 1, 64, 64)
     with torch.no_grad():
-        pooled, local = encoder(images)
+        pooled, local, attention = encoder.regions(images)
+        maps = encoder.maps(images)
+        torch.testing.assert_close(pooled, encoder.global_features(images))
     assert pooled.shape == (2, encoder.width)
-    assert local.shape[0] == 2
-    assert local.shape[2] == encoder.width
+    assert local.shape[::2] == (2, encoder.region_width)
+    assert (attention is None) != encoder.is_transformer
+    shapes = [(2, c, 64 // s, 64 // s) for c, s in zip(encoder.map_channels, encoder.map_strides)]
+    assert [tuple(each.shape) for each in maps] == shapes
+    regions = maps[-1 if encoder.is_transformer else encoder.region_stage]
+    torch.testing.assert_close(local, regions.flatten(2).transpose(1, 2))
+
+
+def test_mgca_gives_a_resnet_299_pixels_of_a_224_pixel_picture():
+    encoder = vision_encoder("resnet50", upsample=299).eval()
+    images = torch.randn(1, 1, 224, 224)
+    scaled = torch.nn.functional.interpolate(images, (299, 299), mode="bilinear", align_corners=True)
+    with torch.no_grad():
+        regions, plain = encoder.regions(images), VisionEncoder(encoder.backbone).regions(scaled)
+        assert encoder.maps(images)[-1].shape == (1, 2048, 7, 7)
+    assert regions.local.shape == (1, 361, 1024)
+    torch.testing.assert_close(regions, plain)
+
+
+def test_a_vit_reports_its_attention_without_gradient():
+    encoder = vision_encoder("tiny_vit", image_size=64).eval()
+    images = torch.randn(2, 1, 64, 64)
+    regions = encoder.regions(images)
+    assert regions.local.requires_grad and not regions.attention.requires_grad
+    torch.testing.assert_close(regions.attention, encoder.last_attention(images).mean(dim=1))
 
 
 def test_resnet_pools_its_last_map():
