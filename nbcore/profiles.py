@@ -31,7 +31,12 @@ def profile_values(notebook: str, profile: str) -> dict[str, Any]:
     check_notebook(notebook)
     if profile not in PROFILE_NAMES:
         raise UsageError(f"unknown profile {profile!r}{nearest(profile, list(PROFILE_NAMES))}")
-    path = PROFILES / f"{notebook}.yaml"
+    return read_profile(notebook, profile)
+
+
+def read_profile(name: str, profile: str) -> dict[str, Any]:
+    """The same for a method without a notebook of its own: a baseline of other papers."""
+    path = PROFILES / f"{name}.yaml"
     try:
         profiles = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {**profiles.get(profile, {})}

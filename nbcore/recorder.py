@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from nbcore.data import Samples
@@ -81,6 +82,21 @@ class Recorder:
     def row(self, values: Sequence[float], **keys: str) -> None:
         """One number of a table: the values of all seeds, and table, method, dataset, setting, metric."""
         self._record.rows.append(aggregate(values, **keys))
+
+    def scores(self, runs: pd.DataFrame, value: str, *, table: str, labels: Mapping[str, str], **keys: str) -> None:
+        """Rows of a table from runs: mean and deviation over the seeds, a row a method, data set and label fraction.
+
+        Args:
+            runs: columns method, dataset, fraction in (0, 1], `value` in [0, 1]; a missing value was not measured.
+            value: the column, told in percent.
+            table: of the paper.
+            labels: what the table calls each data set.
+            keys: the metric, and whatever else is the same for all rows.
+        """
+        runs = runs[runs[value].notna()]
+        for (method, dataset, fraction), group in runs.groupby(["method", "dataset", "fraction"], sort=False):
+            own = {"method": method, "dataset": labels[dataset], "setting": f"{fraction:.0%}", "table": table}
+            self.row(100 * group[value], **own, **keys)
 
     def interval(self, value: float, low: float, high: float, **keys: str) -> None:
         """One run's test AUC (%) with its 95 % interval: method, dataset, setting."""

@@ -3,11 +3,11 @@
 A profile (notebooks/profiles/NOTEBOOK.yaml) changes some of these against the paper; `-p key=value` changes more.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from nbcore.errors import UsageError
 from nbcore.profiles import check_notebook, profile_values
@@ -21,9 +21,18 @@ class StudySettings(BaseModel):
 
     source: Source = Field("real", description="twins, or the real data below data_root")
     pretrain_on: str = Field("mimic-cxr", description="Sect. 3.1")
-    probe_on: list[str] = Field(["mimic-cxr", "chexpert", "nih-chestxray14"], min_length=1, description="Sect. 3.2")
-    fractions: list[float] = Field([0.01, 0.1, 1.0], min_length=1, description="Sect. 3.2: shares of the labels")
+    pretrain_split: Literal["train", "all"] = Field("train", description="images whose reports are learnt from")
+    probe_on: list[str] = Field(min_length=1)
+    segment_on: list[str]
+    detect_on: list[str]
+    fractions: list[float] = Field([0.01, 0.1, 1.0], min_length=1, description="shares of the labels")
+    localize_fractions: list[float] = Field([0.01, 0.1, 1.0], description="the same, for segmentation and detection")
+    localize_size: int = Field(224, ge=32, multiple_of=32, description="side of the pictures to segment, pixels")
+    segmentation: dict[str, Any] = Field({}, description="changes of SegmentationConfig; its defaults are the code's")
+    detection: dict[str, Any] = Field({}, description="changes of DetectionConfig; its defaults are the code's")
     seeds: int = Field(3, ge=1, description="ours; the paper reports single runs")
+    compare: list[str] = Field(["convirt", "gloria"], description="methods that are pre-trained to compare with")
+    baselines: dict[str, dict[str, Any]] = Field({}, description="ours: changes of their configurations, by method")
     twin_images: dict[str, int] = Field({}, description="ours: images of each twin; its manifest's number where absent")
     twin_size: int = Field(64, ge=32, description="ours: side of the twins' images, pixels")
     bootstrap: int = Field(0, ge=0, description="ours: resamples of patients for the interval of an AUC; 0 for none")
@@ -36,6 +45,17 @@ class StudySettings(BaseModel):
     standin_epochs: int = Field(3, ge=1, description="ours")
     standin_vocabulary: int = Field(2000, ge=200, description="ours: word pieces")
 
+    @property
+    def data_sets(self) -> list[str]:
+        """All data sets of the study, each once."""
+        return list(dict.fromkeys([self.pretrain_on, *self.probe_on, *self.segment_on, *self.detect_on]))
+
+    @model_validator(mode="after")
+    def _test_images_stay_unseen(self) -> Self:
+        if self.pretrain_split == "all" and self.pretrain_on in self.probe_on:
+            raise ValueError(f"pretrain_split must be 'train' where {self.pretrain_on} is probed, too")
+        return self
+
 
 def settings_class(notebook: str) -> type[StudySettings]:
     """The settings of a notebook: its method's Config and the study's fields, all at one level.
@@ -44,12 +64,26 @@ def settings_class(notebook: str) -> type[StudySettings]:
         UsageError: no such notebook.
     """
     check_notebook(notebook)
-    from nbcore.methods import mflag  # imports torch: not before a notebook is asked for
+    from nbcore.methods import mflag, mgca  # import torch: not before a notebook is asked for
 
     class MFlagSettings(mflag.Config, StudySettings):
+        probe_on: list[str] = Field(["mimic-cxr", "chexpert", "nih-chestxray14"], min_length=1, description="Sect. 3.2")
+        segment_on: list[str] = Field(["siim-acr", "rsna-pneumonia"], description="Sect. 3.2")
+        detect_on: list[str] = Field(["rsna-pneumonia"], description="Sect. 3.2")
+        compare: list[str] = Field(["convirt", "gloria", "mgca"], description="Table 2")
         unfreeze: list[int] = Field([1, 2, 3, 4, 5, 6], description="Table 5: the n of Unfreeze_n")
 
-    return MFlagSettings
+    class MgcaSettings(mgca.Config, StudySettings):
+        probe_on: list[str] = Field(["chexpert", "rsna-pneumonia", "covidx"], min_length=1, description="Sect. 4.2")
+        segment_on: list[str] = Field(["siim-acr", "rsna-pneumonia"], description="Sect. 4.2")
+        detect_on: list[str] = Field(["rsna-pneumonia", "object-cxr"], description="Sect. 4.2")
+        transformer: str | None = Field("vit_base_patch16", description="Table 1's other backbone; null leaves it out")
+        ablate_transformer: bool = Field(True, description="Sect. 4.4: Table 4 classifies with the transformer")
+        transformer_weights: str | None = Field(
+            "timm/deit_base_patch16_224.fb_in1k", description="code: DeiT, what the transformer starts from"
+        )
+
+    return {"mflag": MFlagSettings, "mgca": MgcaSettings}[notebook]
 
 
 def load_settings(notebook: str, profile: str, overrides: dict[str, Any]) -> StudySettings:

@@ -3,6 +3,7 @@
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from nbcore.analysis import figures
 from nbcore.cache import stage
 from nbcore.data import Samples, image_cache, load, load_manifest
+from nbcore.data.masks import has_outline, masks
 from nbcore.data.phantom.twins import describe_twin, write_twin
 from nbcore.errors import UsageError, UserError
 from nbcore.files import digest, file_fingerprint
@@ -60,10 +62,11 @@ class StudyInputs:
     @cached_property
     def cache_root(self) -> Path:
         """Where finished stages are kept; those of credentialed data stay beside the data and never reach results/."""
-        names = {self.settings.pretrain_on, *self.settings.probe_on}
-        return self.data_root if any(self._is_private(name) for name in names) else self.output_root
+        private = any(self.is_private(name) for name in self.settings.data_sets)
+        return self.data_root if private else self.output_root
 
-    def _is_private(self, name: str) -> bool:
+    def is_private(self, name: str) -> bool:
+        """Whether nothing of a data set may be shown."""
         return self.settings.source == "real" and load_manifest(name).is_private
 
     @classmethod
@@ -100,10 +103,11 @@ class StudyInputs:
     def _twin(self, name: str) -> Path:
         manifest, size = load_manifest(name), self.settings.twin_size
         images = self.settings.twin_images.get(name, manifest.twin.images)
-        key = describe_twin(manifest, images, size, seed=0)
+        seed = crc32(name.encode())  # its own, or twins of one hospital would show the same patients
+        key = describe_twin(manifest, images, size, seed)
 
         def build(folder: Path) -> None:
-            write_twin(manifest, folder / name, images=images, size=size, seed=0)
+            write_twin(manifest, folder / name, images=images, size=size, seed=seed)
 
         return stage("twins", key, build, self.cache_root).path / name
 
@@ -113,13 +117,9 @@ class StudyInputs:
 
     @cached_property
     def pairs(self) -> Samples:
-        """The image-report pairs to pre-train on, reports of at least three words.
-
-        All of the data set, or its training split where its other images are to be probed.
-        """
-        name = self.settings.pretrain_on
-        samples = self.samples(name)
-        return (samples.split("train") if name in self.settings.probe_on else samples).pairs(min_words=3)
+        """The image-report pairs to pre-train on, reports of at least three words."""
+        samples = self.samples(self.settings.pretrain_on)
+        return (samples if self.settings.pretrain_split == "all" else samples.split("train")).pairs(min_words=3)
 
     def label(self, name: str) -> str:
         """What the papers' tables call a data set."""
@@ -129,15 +129,25 @@ class StudyInputs:
         """Some training images under their positive labels; a blank page for credentialed data."""
         samples = self.samples(name).split("train")
         samples = samples.subset(np.linspace(0, len(samples) - 1, min(images, len(samples))).astype(int))
-        if self._is_private(name) and not self.settings.allow_patient_data:
+        if self.is_private(name) and not self.settings.allow_patient_data:
             return figures.image_grid([], [])
         positive = [[c for c, y in zip(samples.classes, row) if y == 1] for row in samples.labels()]
         titles = [", ".join(names[:2]) + (" ..." if len(names) > 2 else "") for names in positive]
         return figures.image_grid(list(self.images(samples)), titles)
 
+    def outlined_gallery(self, name: str, images: int = 6) -> Figure:
+        """Some training images with what is to be found in them outlined; a blank page for credentialed data."""
+        samples = self.samples(name).split("train")
+        rows = np.flatnonzero(has_outline(samples))
+        samples = samples.subset(rows[np.linspace(0, len(rows) - 1, min(images, len(rows))).astype(int)])
+        if self.is_private(name) and not self.settings.allow_patient_data:
+            return figures.image_grid([], [])
+        pictures, outlines = self.images(samples), masks(samples, self.settings.resize)
+        return figures.outlined(pictures, outlines, [self.label(name)] * len(pictures))
+
     def readable_reports(self, count: int) -> list[str]:
         """Some reports to read; none of credentialed data."""
-        if self._is_private(self.settings.pretrain_on) and not self.settings.allow_patient_data:
+        if self.is_private(self.settings.pretrain_on) and not self.settings.allow_patient_data:
             return ["Reports of credentialed data are not shown."]
         reports = self.pairs.table["report"]
         return reports.iloc[np.linspace(0, len(reports) - 1, count).astype(int)].tolist()
@@ -155,48 +165,53 @@ class StudyInputs:
             command=self.command,
         )
 
-    # --- language model
+    # --- language models
 
-    @cached_property
-    def language_model(self) -> Path:
-        """Folder of the language model's weights: those asked for, or a stand-in trained on the pairs' own text.
+    def language_model(self, source: str) -> Path:
+        """Folder of a language model's weights: those asked for, or a stand-in trained on the pairs' own text.
 
         Raises:
             UserError: the weights are not at hand and `text_fallback` is off.
         """
         settings = self.settings
-        if settings.text_model != STANDIN:
+        if source != STANDIN:
             try:
                 names = ("*.json", "vocab.txt", *WEIGHT_FILES)
-                return find_folder(settings.text_model, files=names, download=settings.download)
+                return find_folder(source, files=names, download=settings.download)
             except UserError as error:
                 if not settings.text_fallback:
                     raise
                 print(f"{error} Falling back on a stand-in trained on the pairs' own reports.")
-        texts = self.pairs.table["report"].tolist()
+        return self._standin
+
+    @cached_property
+    def _standin(self) -> Path:
+        settings, texts = self.settings, self.pairs.table["report"].tolist()
         keys = {name: value for name, value in settings.model_dump().items() if name.startswith("standin")}
         key = {"texts": digest(texts), "max_length": settings.max_length, "threads": settings.threads, **keys}
         build = partial(train_standin, texts, settings, max_length=settings.max_length, threads=settings.threads)
         return stage("language", key, build, self.cache_root).path
 
-    @cached_property
-    def language_model_is_standin(self) -> bool:
-        return self.language_model.is_relative_to(self.cache_root / "cache" / "language")
+    def is_standin(self, source: str) -> bool:
+        """Whether a stand-in serves in the place of this language model."""
+        return self.language_model(source).is_relative_to(self.cache_root / "cache" / "language")
 
-    @cached_property
-    def _language_key(self) -> str:
-        files = [self.language_model / name for name in ("config.json", *WEIGHT_FILES)]
-        return digest([file_fingerprint(file) for file in files if file.is_file()])
+    def language_key(self, source: str) -> str:
+        """A hash of the weights that serve as this language model."""
+        folder = self.language_model(source)
+        return digest([file_fingerprint(folder / f) for f in ("config.json", *WEIGHT_FILES) if (folder / f).is_file()])
 
-    def text_encoder(self, trainable_layers: int = 0) -> TextEncoder:
-        return text_encoder(str(self.language_model), trainable_layers=trainable_layers)
+    def text_encoder(self, source: str, **options: Any) -> TextEncoder:
+        """The language model itself; `options` as for `models.text.text_encoder`."""
+        return text_encoder(str(self.language_model(source)), **options)
 
     def report_embeddings(self, reports: list[str]) -> np.ndarray:
-        """[CLS] embeddings of reports by the frozen language model, computed once: float32 (n, D)."""
+        """[CLS] embeddings of reports by the study's frozen language model, computed once: float32 (n, D)."""
+        source, max_length = self.settings.text_model, self.settings.max_length
 
         def build(folder: Path) -> None:
-            embeddings = self.text_encoder().to(device()).embed(reports, self.settings.max_length)
+            embeddings = self.text_encoder(source).to(device()).embed(reports, max_length)
             np.save(folder / "embeddings.npy", embeddings.numpy())
 
-        key = {"model": self._language_key, "texts": digest(reports), "max_length": self.settings.max_length}
+        key = {"model": self.language_key(source), "texts": digest(reports), "max_length": max_length}
         return np.load(stage("embeddings", key, build, self.cache_root).path / "embeddings.npy", mmap_mode="r")

@@ -72,3 +72,45 @@ def spectra(clouds: Mapping[str, Geometry]) -> Figure:
     axis.legend(title="method (effective rank)", fontsize=7, title_fontsize=8)
     fig.tight_layout()
     return fig
+
+
+def outlined(
+    pictures: np.ndarray,
+    outlines: np.ndarray,
+    titles: Sequence[str],
+    heat: np.ndarray | None = None,
+    columns: int = 6,
+) -> Figure:
+    """Pictures (n, H, H), each with what is to be found in it outlined, dashed.
+
+    `heat` (n, H, H) is laid over them, relative to its largest value in each: where a word looks (MGCA, Fig. 3).
+    """
+    rows = max(1, -(-len(pictures) // columns))
+    fig, axes = plt.subplots(rows, columns, figsize=(1.9 * columns, 2.2 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for i, (axis, title) in enumerate(zip(axes.flat, titles)):
+        axis.imshow(pictures[i], cmap="gray", vmin=0, vmax=255)
+        if heat is not None:
+            axis.imshow(heat[i] / heat[i].max(), cmap="inferno", alpha=0.45, vmin=0, vmax=1)
+        if outlines[i].any():
+            axis.contour(outlines[i], levels=[0.5], colors="cyan", linewidths=1.2, linestyles="dashed")
+        axis.set_title(title, fontsize=8)
+    fig.tight_layout()
+    return fig
+
+
+def embedding_scatter(points: np.ndarray, groups: Mapping[str, Sequence[str]]) -> Figure:
+    """A plane of embeddings (n, 2), once for each way of grouping them by colour (MGCA, Fig. 4)."""
+    fig, axes = plt.subplots(1, len(groups), figsize=(5.2 * len(groups), 4.2), squeeze=False)
+    for axis, (title, names) in zip(axes.flat, groups.items()):
+        names = np.asarray(names)
+        found = list(dict.fromkeys(sorted(names)))
+        colors = sns.color_palette(None if len(found) <= 10 else "husl", len(found))
+        for name, color in zip(found, colors):
+            axis.scatter(*points[names == name].T, s=9, color=color, label=name, alpha=0.75, linewidths=0)
+        if len(found) <= 10:
+            axis.legend(fontsize=7, markerscale=1.8)
+        axis.set(title=title, xticks=[], yticks=[])
+    fig.tight_layout()
+    return fig

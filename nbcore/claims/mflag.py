@@ -13,7 +13,7 @@ def claims(
     """All claims of the notebook.
 
     Args:
-        probes: a row a probe: method, seed, dataset, fraction in (0, 1], auc in [0, 1].
+        probes: a row a probe: method, seed, dataset, fraction in (0, 1], score (AUC) in [0, 1].
         ranks: a row an encoder: method, seed, effective_rank of its test features.
         trainable: parameters that M-FLAG trains at the paper's size.
         trainable_with_language_model: the same with the language model trained as well.
@@ -73,4 +73,4 @@ def _better_than_random(probes: pd.DataFrame, fraction: float) -> Claim:
 def _auc(probes: pd.DataFrame, fraction: float) -> pd.DataFrame:
     """Mean AUC over the data sets at one label fraction, a row a seed and a column a method."""
     chosen = probes[probes["fraction"] == fraction]
-    return chosen.pivot_table(index="seed", columns="method", values="auc", aggfunc="mean")
+    return chosen.pivot_table(index="seed", columns="method", values="score", aggfunc="mean")

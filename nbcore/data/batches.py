@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Augmentation = Literal["none", "crop", "official"]
+Augmentation = Literal["none", "crop", "official", "convirt"]
 
 
 class Columns:
@@ -41,7 +41,9 @@ def prepare(images: Tensor, size: int, augmentation: Augmentation, generator: to
         augmentation: "none" is the centre crop of evaluation; "crop" a random crop (MGCA, Med-UniC's first view);
             "official" adds M-FLAG's rotation by 0 to 90 degrees, perspective distortion 0.5 with probability 1/2, and
             contrast stretching with probability 1/2. (Its random greyscale does nothing to a grey image.) Rotation and
-            perspective are one bilinear resampling here, two in the official code.
+            perspective are one bilinear resampling here, two in the official code. "convirt" is ConVIRT's: a crop of 60
+            to 100 % of the side, a flip, rotation by up to 20 degrees, a shift of up to a tenth, a scale of 0.95 to
+            1.05 (one resampling), brightness and contrast changed by up to 40 %, Gaussian blur.
         generator: source of randomness; needed unless `augmentation` is "none".
 
     Returns:
@@ -51,6 +53,9 @@ def prepare(images: Tensor, size: int, augmentation: Augmentation, generator: to
         offset = (images.shape[-1] - size) // 2
         pixels = images[:, offset : offset + size, offset : offset + size].unsqueeze(1)  # (B, 1, H, H)
         return pixels.float() / 127.5 - 1
+    if augmentation == "convirt":
+        pixels = F.grid_sample(images.unsqueeze(1).float() / 255, _affine(images, size, generator), align_corners=False)
+        return _blur(_jitter(pixels, generator), generator) * 2 - 1
     pixels = _random_crop(images, size, generator).unsqueeze(1).float() / 255  # (B, 1, H, H)
     if augmentation == "official":
         pixels = F.grid_sample(pixels, _rotation_and_perspective(pixels, generator), align_corners=False)
@@ -110,3 +115,36 @@ def _stretch_contrast(pixels: Tensor, generator: torch.Generator) -> Tensor:
     low, high = pixels.amin(dim=(1, 2, 3), keepdim=True), pixels.amax(dim=(1, 2, 3), keepdim=True)
     stretched = (pixels - low) / (high - low).clamp_min(1 / 255)
     return torch.where(_uniform((len(pixels), 1, 1, 1), pixels, generator) < 0.5, stretched, pixels)
+
+
+def _affine(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Sampling grid (B, H, H, 2) of ConVIRT's crop, flip, rotation, shift and scale."""
+    drawn = _uniform((8, len(images)), images, generator)
+    side = (0.6 + 0.4 * drawn[0]) / (0.95 + 0.1 * drawn[1])  # of the window, in sides of the picture
+    angle = torch.deg2rad(40 * drawn[2] - 20)
+    flip = torch.where(drawn[3] < 0.5, -1.0, 1.0)
+    room = (1 - side).clamp_min(0)
+    x, y = (2 * drawn[4:6] - 1) * room + 0.2 * (2 * drawn[6:] - 1)  # the window's centre
+    cos, sin = side * angle.cos(), side * angle.sin()
+    maps = torch.stack([flip * cos, -sin, x, flip * sin, cos, y], dim=1).view(-1, 2, 3)  # window -> picture
+    return F.affine_grid(maps, [len(images), 1, size, size], align_corners=False)
+
+
+def _jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Brightness, then contrast, times 0.6 to 1.4."""
+    brightness, contrast = 0.6 + 0.8 * _uniform((2, len(pixels), 1, 1, 1), pixels, generator)
+    pixels = (pixels * brightness).clamp(0, 1)
+    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+    return ((pixels - mean) * contrast + mean).clamp(0, 1)
+
+
+def _blur(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Gaussian blur, sigma 0.1 to 3 pixels of a picture of 224, (B, 1, H, H)."""
+    batch, size = len(pixels), pixels.shape[-1]
+    sigma = (0.1 + 2.9 * _uniform((batch, 1), pixels, generator)) * size / 224
+    reach = max(1, round(3 * 3 * size / 224))
+    offsets = torch.arange(-reach, reach + 1, device=pixels.device)
+    kernel = torch.softmax(-(offsets**2) / (2 * sigma**2), dim=1)  # (B, 2 reach + 1)
+    planes = F.pad(pixels.transpose(0, 1), (reach,) * 4, mode="reflect")  # (1, B, H + 2 reach, H + 2 reach)
+    planes = F.conv2d(planes, kernel[:, None, :, None], groups=batch)
+    return F.conv2d(planes, kernel[:, None, None, :], groups=batch).transpose(0, 1)

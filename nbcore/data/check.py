@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from nbcore.data.images import read_image
 from nbcore.data.manifest import Manifest, load_manifest
+from nbcore.data.masks import boxes_in_square, has_outline, masks
 from nbcore.data.readers import load, twin_record
 from nbcore.data.samples import SPLITS, Samples
 from nbcore.errors import UsageError, UserError
@@ -19,6 +20,7 @@ from nbcore.errors import UsageError, UserError
 _WORKERS = 2
 _SHOWN = 5  # unreadable images spelt out
 _QUICK = 200  # images decoded by a quick check
+_SMALL = 16  # side to which masks are fitted to see whether they can be
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class CheckReport:
     missing: int = 0  # images a table names that are not there
     patients: int = 0
     reports: int = 0
+    outlined: int = 0  # images with a mask or boxes
     splits: dict[str, tuple[int, int | str]] = field(default_factory=dict)  # split -> (found, expected)
     balance: pd.DataFrame = field(default_factory=pd.DataFrame)  # class -> counts of each label value
     problems: tuple[str, ...] = ()  # why it is broken
@@ -55,7 +58,7 @@ class CheckReport:
         if self.images:
             lines.append(
                 f"  {self.source} data: {self.images} images of {self.patients} patients, "
-                f"{self.reports} with a report, {self.missing} named but absent"
+                f"{self.reports} with a report, {self.outlined} with a mask or boxes, {self.missing} named but absent"
             )
             lines += [f"  {name:<6}{n:>8} images (expected: {wanted})" for name, (n, wanted) in self.splits.items()]
             lines += ["  " + line for line in self.balance.to_string().splitlines()]
@@ -67,8 +70,8 @@ class CheckReport:
 def check(name: str | Path | Manifest, root: str | Path, quick: bool = False) -> CheckReport:
     """Read the data set in `root` and compare it with its manifest.
 
-    `quick` decodes only some 200 of the images, evenly spread, and does not look for identical copies. Whatever is
-    wrong with the data becomes a problem; UsageError for an unknown data set or a wrong manifest.
+    `quick` decodes only some 200 of the images and their masks, evenly spread, and does not look for identical copies.
+    Whatever is wrong with the data becomes a problem; UsageError for an unknown data set or a wrong manifest.
     """
     manifest = name if isinstance(name, Manifest) else load_manifest(name)
     root = Path(root)
@@ -78,22 +81,39 @@ def check(name: str | Path | Manifest, root: str | Path, quick: bool = False) ->
         raise
     except UserError as error:
         return CheckReport(manifest.name, root, "broken", problems=(str(error),))
-    some = np.unique(np.linspace(0, len(samples) - 1, _QUICK if quick else len(samples), dtype=int))
-    unreadable, hashes = _read(samples.subset(some))
+    rows = np.unique(np.linspace(0, len(samples) - 1, _QUICK if quick else len(samples), dtype=int))
+    some = samples.subset(rows)
+    problems, hashes = _read(some)
+    remarks = () if quick else _copies(samples, hashes)
+    if not problems:
+        problems, lost = _fit_outlines(some)
+        remarks = (*remarks, *lost)
     return CheckReport(
         name=manifest.name,
         root=root,
-        verdict="broken" if unreadable else _verdict(samples, twin["images"] if twin else manifest.counts.images),
+        verdict="broken" if problems else _verdict(samples, twin["images"] if twin else manifest.counts.images),
         source=samples.source,
         images=len(samples),
         missing=samples.missing,
         patients=samples.table["patient"].nunique(),
         reports=int((samples.table["report"] != "").sum()),
+        outlined=int(has_outline(samples).sum()),
         splits=_splits(samples, {} if twin else _expected(manifest, root)),
         balance=_balance(samples),
-        problems=tuple(unreadable),
-        remarks=() if quick else _copies(samples, hashes),
+        problems=tuple(problems),
+        remarks=remarks,
     )
+
+
+def _fit_outlines(samples: Samples) -> tuple[list[str], list[str]]:
+    """(problems, remarks) from fitting every mask and box to its image."""
+    try:
+        masks(samples, _SMALL)
+        left = sum(map(len, boxes_in_square(samples, _SMALL)))
+    except UserError as error:
+        return [str(error)], []
+    lost = int(samples.table["boxes"].map(len).sum()) - left
+    return [], [f"{lost} boxes are empty or outside their picture, and left out"] if lost else []
 
 
 def _verdict(samples: Samples, expected: int | str) -> str:

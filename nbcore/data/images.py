@@ -3,9 +3,11 @@
 Shapes: n images, H height, W width, S side of the square.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +17,10 @@ from nbcore.data.samples import Samples, fingerprints
 from nbcore.errors import UserError
 from nbcore.files import atomic_path, digest
 
-_RECIPE = 1  # part of the cache's key: raise it when the same file would give other pixels
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
+
+_RECIPE = 2  # part of the cache's key: raise it when the same file would give other pixels
 _WORKERS = 2
 _PATIENCE = 3.0  # seconds of silence before a progress bar appears
 
@@ -23,12 +28,13 @@ _PATIENCE = 3.0  # seconds of silence before a progress bar appears
 def read_image(path: Path, at_least: int = 0) -> np.ndarray:
     """A radiograph as uint8 (H, W), bright where dense.
 
-    Colour becomes luminance; 16-bit images and DICOM pixels beyond 8 bits are stretched from their darkest to their
-    brightest value; MONOCHROME1 is inverted. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its
-    shorter side keeps twice `at_least` pixels (0: full size). Raises UserError, naming the file, if it cannot be read.
+    Colour becomes luminance; 16-bit images and DICOM pixels of other than 8 bits are stretched from their darkest to
+    their brightest value; MONOCHROME1 is inverted, and so is a falling rescale slope. A JPEG may be decoded at 1/2, 1/4
+    or 1/8 of its size as long as its shorter side keeps twice `at_least` pixels (0: full size). Raises UserError,
+    naming the file, if it cannot be read.
     """
-    try:
-        if path.suffix.lower() in {".dcm", ".dicom"}:
+    with _told(path):
+        if _is_dicom(path):
             return _read_dicom(path)
         with Image.open(path) as image:
             if at_least:
@@ -36,22 +42,70 @@ def read_image(path: Path, at_least: int = 0) -> np.ndarray:
             if image.mode.startswith(("I", "F")):
                 return _stretch(np.asarray(image))
             return np.asarray(image.convert("L"))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) as the image's header has it, no pixel decoded; UserError, naming the file, if it cannot be read."""
+    with _told(path):
+        if _is_dicom(path):
+            record = _dicom_record(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+            return int(record.Rows), int(record.Columns)
+        with Image.open(path) as image:
+            return image.height, image.width
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with an image into a UserError that names it."""
+    try:
+        yield
     except Exception as error:  # codecs raise whatever they like; all of it means this file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"cannot read the image {path}: {reason}") from error
 
 
-def _read_dicom(path: Path) -> np.ndarray:
+def _is_dicom(path: Path) -> bool:
+    return path.suffix.lower() in {".dcm", ".dicom"}
+
+
+def _dicom_record(path: Path, **options: Any) -> "FileDataset":
     import pydicom
 
-    record = pydicom.dcmread(path)
+    try:
+        return pydicom.dcmread(path, **options)
+    except pydicom.errors.InvalidDicomError as error:
+        raise ValueError("it is not a DICOM file; fetch it again") from error
+
+
+def _read_dicom(path: Path) -> np.ndarray:
+    record = _dicom_record(path)
+    _refuse_unreadable(record)
     pixels = record.pixel_array
-    if pixels.ndim == 3 and record.SamplesPerPixel == 3:
+    if record.SamplesPerPixel == 3:
         return np.asarray(Image.fromarray(pixels).convert("L"))
-    if pixels.ndim != 2:
-        raise ValueError(f"it holds {len(pixels)} frames, not one picture")
-    grey = pixels if record.BitsStored == 8 and pixels.dtype == np.uint8 else _stretch(pixels)
-    return 255 - grey if record.PhotometricInterpretation == "MONOCHROME1" else grey
+    # the stretch undoes any rescaling but the sign of its slope
+    falling = float(record.get("RescaleSlope") or 1) < 0
+    plain = record.BitsStored == 8 and not record.PixelRepresentation
+    grey = pixels.astype(np.uint8) if plain else _stretch(pixels)
+    return 255 - grey if (record.PhotometricInterpretation == "MONOCHROME1") != falling else grey
+
+
+def _refuse_unreadable(record: "FileDataset") -> None:
+    """Raise ValueError, saying what to do, for a DICOM record that is no single picture or cannot be decompressed."""
+    from pydicom.pixels import get_decoder
+
+    if "PixelData" not in record:
+        raise ValueError("the DICOM file holds no pixels; fetch it again")
+    if (frames := int(record.get("NumberOfFrames") or 1)) != 1:
+        raise ValueError(f"it holds {frames} frames, not one picture; leave it out of the table")
+    syntax = record.file_meta.TransferSyntaxUID
+    if syntax.is_compressed:
+        try:
+            available = get_decoder(syntax).is_available
+        except NotImplementedError:
+            available = False
+        if not available:
+            raise ValueError(f"its pixels are compressed as {syntax.name!r}; install pylibjpeg[all], or decompress it")
 
 
 def _stretch(pixels: np.ndarray) -> np.ndarray:

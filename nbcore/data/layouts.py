@@ -140,6 +140,84 @@ class CovidLayout(Strict):
         return [self.table]
 
 
+class RsnaColumns(Strict):
+    image: str
+    box: tuple[str, str, str, str]  # x, y, width, height; empty for an image without any
+    target: str
+
+
+class RsnaLayout(Strict):
+    """RSNA Pneumonia Detection Challenge: `images`/<patient>.dcm and one table with a row a box."""
+
+    reader: Literal["rsna"]
+    images: str
+    table: str
+    columns: RsnaColumns
+
+    @property
+    def marks(self) -> list[str]:
+        return [self.table]
+
+
+class SiimColumns(Strict):
+    image: str
+    mask: str  # the owner's heading may have spaces around it
+
+
+class SiimLayout(Strict):
+    """SIIM-ACR Pneumothorax: DICOM files somewhere below `images`, and one table with a run-length code a row."""
+
+    reader: Literal["siim"]
+    images: tuple[str, ...]  # alternative names of the folder, in order
+    tables: tuple[str, ...]  # alternative names of the table, in order
+    none: str  # what stands for "no mask", without the spaces around it
+    columns: SiimColumns
+
+    @property
+    def marks(self) -> list[str]:
+        return list(self.tables)
+
+
+class CovidxLayout(Strict):
+    """COVIDx CXR: a folder and a list a split; a line is patient, file, class and source between blanks."""
+
+    reader: Literal["covidx"]
+    folders: dict[Literal["train", "test"], str]
+    editions: tuple[dict[Literal["train", "test"], str], ...]  # lists that belong together, in order of preference
+    classes: dict[str, dict[str, Literal[0, 1]]]  # a line's class -> what it says of each class of ours
+
+    @property
+    def marks(self) -> list[str]:
+        return [edition["train"] for edition in self.editions]
+
+
+class ObjectCxrColumns(Strict):
+    image: str
+    annotation: str
+
+
+class ObjectCxrLayout(Strict):
+    """Object-CXR: a folder and a table a split, with the outlines of the objects of an image in one text."""
+
+    reader: Literal["object-cxr"]
+    tables: dict[str, Literal["train", "valid", "test"]]  # file -> the part it plays in the papers
+    folders: dict[str, str]  # the same file -> folder of its images
+    columns: ObjectCxrColumns
+
+    @property
+    def marks(self) -> list[str]:
+        return list(self.tables)
+
+
 Layout = Annotated[
-    MimicCxrLayout | ChexpertLayout | NihLayout | ClassFoldersLayout | CovidLayout, Field(discriminator="reader")
+    MimicCxrLayout
+    | ChexpertLayout
+    | NihLayout
+    | ClassFoldersLayout
+    | CovidLayout
+    | RsnaLayout
+    | SiimLayout
+    | CovidxLayout
+    | ObjectCxrLayout,
+    Field(discriminator="reader"),
 ]

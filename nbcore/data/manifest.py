@@ -83,6 +83,7 @@ class TwinRecipe(Strict):
     age_range: tuple[int, int] = (18, 95)
     prevalence: dict[str, float] = Field(default_factory=dict)  # finding -> probability
     other_findings: bool = True  # False: what `prevalence` does not name never occurs
+    one_study: bool = False  # True: a patient has one study only
 
 
 class Manifest(Strict):
@@ -99,6 +100,7 @@ class Manifest(Strict):
     checksums: dict[str, str] = Field(default_factory=dict)  # file -> "sha256:...", where the owner publishes one
     language: Literal["en", "es", ""]  # of the reports
     classes: tuple[str, ...] = Field(min_length=1)
+    exclusive: bool = False  # every image has exactly one of the classes, and the papers report accuracy
     layout: Layout
     counts: Counts
     split: SplitRule

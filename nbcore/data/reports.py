@@ -84,5 +84,5 @@ def clean_sentences(text: str) -> list[str]:
 
 
 def clean_report(text: str) -> str:
-    """The cleaned sentences as one text, "" where there is too little of it."""
-    return " ".join(clean_sentences(text))
+    """The cleaned sentences, a line each (to a tokenizer a space like any other); "" where there is too little."""
+    return "\n".join(clean_sentences(text))

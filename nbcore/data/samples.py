@@ -19,6 +19,7 @@ from nbcore.validation import nearest
 
 COLUMNS = ("image", "patient", "study", "split", "view", "report", "language", "mask", "boxes")
 SPLITS = ("train", "valid", "test")
+RLE = "rle:"  # opens a mask that is told in the table itself
 UncertainPolicy = Literal["zero", "one", "ignore"] | Mapping[str, int]
 
 
@@ -27,9 +28,13 @@ class Samples:
     """The images of a data set and all that is known of them.
 
     `table` has a RangeIndex and the columns `image` (POSIX path under `root`), `patient`, `study`, `split`, `view`
-    ("PA", "AP" or ""), `report` (cleaned, "" if none), `language`, `mask` (path or ""), `boxes` (list of (x, y, w, h)
-    in pixels of the stored image), and a float32 column `label:<class>` each: 1 positive, 0 negative, -1 uncertain,
-    NaN not mentioned. `missing` counts the rows dropped because their image is not there.
+    ("PA", "AP" or ""), `report` (cleaned, a sentence a line, "" if none), `language`, `mask`, `boxes` (list of
+    (x, y, w, h) in pixels of the stored image), and a float32 column `label:<class>` each: 1 positive, 0 negative, -1
+    uncertain, NaN not mentioned. `missing` counts the rows dropped because their image is not there.
+
+    `mask` is "" for none, the POSIX path under `root` of a picture of the same shape (not black where the finding is),
+    or the finding itself in run lengths: "rle:3 4 10 2;0 5", of which each part between semicolons is one region in
+    the code of `masks.rle_decode` and the mask is their union.
     """
 
     name: str
@@ -56,8 +61,8 @@ class Samples:
 
     def pairs(self, min_words: int = 3) -> "Samples":
         """The rows whose report has at least `min_words` words; UserError if there are none."""
-        enough = self.table["report"].str.count(" ") + 1 >= min_words
-        if not (enough := enough & (self.table["report"] != "")).any():
+        enough = self.table["report"].str.split().str.len() >= min_words
+        if not enough.any():
             raise UserError(f"{self.name}: no image under {self.root} has a report of {min_words} words or more")
         return self.subset(enough)
 
@@ -83,13 +88,13 @@ class Samples:
         return [self.root / image for image in self.table["image"]]
 
     def fingerprint(self) -> str:
-        """A hash of the table and of the content of every image and mask, wherever the root lies; computed once."""
+        """A hash of the table and the content of every image and mask file, wherever the root lies; computed once."""
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
         content = hashlib.blake2b(self.table.to_csv().encode(), digest_size=16)
-        masks = [self.root / mask for mask in self.table["mask"] if mask]
+        masks = [self.root / mask for mask in self.table["mask"] if mask and not mask.startswith(RLE)]
         content.update("".join(fingerprints([*self.image_paths(), *masks])).encode())
         return content.hexdigest()
 

@@ -70,13 +70,26 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str] = ()) -> 
 
 def label_columns(table: pd.DataFrame, classes: Sequence[str], path: Path) -> dict[str, pd.Series]:
     """{"label:<class>": float32 (n,)} of the columns named as the classes; UserError for a value that is no number."""
-    columns = {}
-    for name in classes:
-        values = pd.to_numeric(table[name], errors="coerce")
-        if (bad := values.isna() & table[name].notna()).any():
-            raise UserError(f"{path}: column {name!r} holds {table.loc[bad, name].iloc[0]!r}, which is no number")
-        columns[f"label:{name}"] = values.astype(np.float32)
-    return columns
+    return {f"label:{name}": number_column(table, name, path).astype(np.float32) for name in classes}
+
+
+def number_column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    """A column as numbers, NaN for nothing; UserError for a value that is no number."""
+    values = pd.to_numeric(table[name], errors="coerce")
+    if (bad := values.isna() & table[name].notna()).any():
+        raise UserError(f"{path}: column {name!r} holds {table.loc[bad, name].iloc[0]!r}, which is no number")
+    return values
+
+
+def locate(root: Path, folders: Sequence[str], images: pd.Series) -> pd.Series:
+    """The path under `root` of each file name, wherever below these folders it lies.
+
+    Where it lies in none: the path it would have directly in the first of them.
+    """
+    files = [file for folder in folders for file in list_files(root, folder)]
+    places = pd.Series(files, index=[file.rpartition("/")[2] for file in files], dtype=str)
+    found = images.map(places[~places.index.duplicated()])
+    return found.where(found.notna(), folders[0] + "/" + images)
 
 
 def list_files(root: Path, folder: str) -> set[str]:

@@ -3,22 +3,22 @@
 Shapes: B batch, N width of the image feature z_v, P width of the aligned space, D width of the language model, L words.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from nbcore.config import TrainConfig
 from nbcore.data.batches import Augmentation
 from nbcore.distributed import gather, sync_batchnorm
 from nbcore.losses.mflag import Normalization, alignment_loss, orthogonality_loss
+from nbcore.methods.pairs import PairConfig, PairMethod, Variant, trimmed
 from nbcore.models.heads import Projector, projector
 from nbcore.models.text import TextEncoder
 from nbcore.models.vision import VisionEncoder, count_parameters, vision_encoder
 
-Variant = Literal["recommended", "paper", "official"]
 TextHead = Literal["none", "norm", "mlp"]
 
 # What each variant sets where the user does not; the fields' own defaults are `recommended`.
@@ -47,10 +47,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Config(TrainConfig):
+class Config(PairConfig):
     """What M-FLAG is trained with. Defaults are the paper's values; where it is silent, or its values are not known to
     train, the official code's (each field says which). `variant` sets the switches of `VARIANTS` that are not given.
     """
+
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
 
     variant: Variant = Field("recommended", description="ours: which reading of paper and code; see VARIANTS")
 
@@ -91,18 +93,16 @@ class Config(TrainConfig):
     min_lr: float = Field(1e-8, ge=0, description="code: eta_min")
     precision: Literal["no", "bf16", "fp16"] = Field("fp16", description="code")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {**VARIANTS.get(values.get("variant", "recommended"), {}), **values}
+    @property
+    def text_options(self) -> dict[str, Any]:
+        return {"trainable_layers": self.unfreeze_layers}
 
     @property
     def caches_text(self) -> bool:
-        """Whether every report has one embedding for the whole of training, computed once."""
         return self.unfreeze_layers == 0 and not self.text_dropout
 
 
-class MFlag(nn.Module):
+class MFlag(PairMethod):
     """Image encoder, projectors and (unless its embeddings are given) the language model.
 
     Args:
@@ -113,10 +113,7 @@ class MFlag(nn.Module):
     """
 
     def __init__(self, config: Config, vision: VisionEncoder, text_width: int, text: TextEncoder | None = None):
-        super().__init__()
-        self.config = config
-        self.vision = vision
-        self.text = text
+        super().__init__(config, vision, text_width, text)
         out = config.projector_width if config.text_head == "mlp" else text_width
         self.image_projector = projector(config.projector, vision.width, config.projector_hidden, out)
         self.text_head = {
@@ -126,9 +123,6 @@ class MFlag(nn.Module):
         }[config.text_head]()
         if config.gather:  # one batch for the losses is one batch for the statistics, too
             sync_batchnorm(self)
-
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.losses(batch)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Eq. 1 on one batch.
@@ -160,8 +154,7 @@ class MFlag(nn.Module):
         """z_t before its projector, (B, D)."""
         if self.text is None:
             return batch["text"]
-        longest = int(batch["mask"].sum(dim=1).max())
-        ids, mask = batch["ids"][:, :longest].long(), batch["mask"][:, :longest].long()
+        ids, mask = trimmed(batch["ids"], batch["mask"])
         if self.config.unfreeze_layers:
             return self.text(ids, mask)
         if self.training:

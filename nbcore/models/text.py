@@ -1,6 +1,6 @@
 """Report encoders: BERT-family weights in transformers' plain `BertModel`, and small stand-ins of the same class.
 
-Shapes: B batch (or all n texts), L word pieces, D hidden width, A attention heads, V vocabulary.
+Shapes: B batch (or all n texts), L word pieces, D hidden width, A attention heads.
 """
 
 import json
@@ -95,11 +95,6 @@ class TextEncoder(nn.Module):
             hook.remove()
         states = sum(out.hidden_states[-summed_layers:]) if summed_layers > 1 else out.last_hidden_state
         return Pieces(states[:, 0], states, _class_attention(layer, entering[0], mask))
-
-    def continuations(self) -> Tensor:
-        """Which entries of the vocabulary continue a word ("##..."), bool (V,)."""
-        words = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
-        return torch.tensor([word.startswith("##") for word in words])
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], max_length: int, batch_size: int = 128) -> Tensor:

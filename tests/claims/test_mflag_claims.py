@@ -22,7 +22,7 @@ def frames() -> tuple[pd.DataFrame, pd.DataFrame]:
             "seed": seed,
             "dataset": name,
             "fraction": fraction,
-            "auc": auc + 0.01 * seed + 0.1 * fraction,
+            "score": auc + 0.01 * seed + 0.1 * fraction,
         }
         for method, auc in METHODS.items()
         for seed in range(3)

@@ -9,13 +9,14 @@ import pytest
 
 from nbcore.data import load
 from nbcore.data.check import check
+from nbcore.data.manifest import list_manifests
 from nbcore.errors import UsageError
 
 IMAGES = 100  # in each twin
 Twin = Callable[[str], Path]
 
 
-@pytest.mark.parametrize("name", ["chexpert", "covid-chestxray", "kermany", "mimic-cxr", "nih-chestxray14"])
+@pytest.mark.parametrize("name", list_manifests())
 def test_a_twin_is_complete(name: str, twin: Twin) -> None:
     report = check(name, twin(name))
     assert (report.verdict, report.exit_status, report.images) == ("complete", 0, IMAGES)
@@ -60,6 +61,29 @@ def test_copies_are_noticed_also_across_splits(damaged: Twin) -> None:
     shutil.copy(samples.split("train").image_paths()[0], samples.split("test").image_paths()[0])
     (remark,) = check("chexpert", root).remarks
     assert "1 images are identical copies of another; 1 pictures are in more than one split" in remark
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_masks_that_do_not_fit_break_it(quick: bool, damaged: Twin) -> None:
+    root = damaged("siim-acr")
+    assert check("siim-acr", root, quick=quick).outlined == (load("siim-acr", root).table["mask"] != "").sum() > 0
+    text = (root / "train-rle.csv").read_text().splitlines()
+    row = next(i for i, line in enumerate(text) if not line.endswith("-1") and i)
+    text[row] = text[row].split(",")[0] + ", 5 2000"
+    (root / "train-rle.csv").write_text("\n".join(text))
+    report = check("siim-acr", root, quick=quick)
+    assert (report.verdict, len(report.problems)) == ("broken", 1)
+    assert "does not fit it: run lengths reach pixel 2005" in report.to_text()
+
+
+def test_boxes_that_nobody_can_see_are_remarked(damaged: Twin) -> None:
+    root = damaged("object-cxr")
+    path = root / "dev.csv"
+    first, *others = path.read_text().splitlines()
+    others[0] = others[0].split(",")[0] + ",0 3 3 3 9;1 90 90 95 95;2 1 1 5 1 5 5"
+    path.write_text("\n".join([first, *others]))
+    report = check("object-cxr", root)
+    assert report.exit_status == 0 and "2 boxes are empty or outside their picture" in report.to_text()
 
 
 def test_a_wrong_root_is_broken_and_a_wrong_name_an_error(tmp_path: Path) -> None:

@@ -12,7 +12,17 @@ from nbcore.data.phantom import world
 from nbcore.errors import UsageError
 from nbcore.paths import MANIFESTS
 
-NAMES = ["chexpert", "covid-chestxray", "kermany", "mimic-cxr", "nih-chestxray14"]
+NAMES = [
+    "chexpert",
+    "covid-chestxray",
+    "covidx",
+    "kermany",
+    "mimic-cxr",
+    "nih-chestxray14",
+    "object-cxr",
+    "rsna-pneumonia",
+    "siim-acr",
+]
 
 
 def test_every_data_set_is_listed_and_valid() -> None:
@@ -31,6 +41,9 @@ def test_every_data_set_is_listed_and_valid() -> None:
         ("chexpert", 191229, (186027, 5000, 202), (167185, 5000, 19027)),
         ("nih-chestxray14", 112120, (81524, 5000, 25596), (100747, 5000, 6373)),
         ("kermany", 5856, (4709, 523, 624), None),
+        ("rsna-pneumonia", 26684, (18678, 4003, 4003), None),
+        ("siim-acr", 12047, (8433, 1807, 1807), None),
+        ("object-cxr", 9000, (6400, 1600, 1000), None),
     ],
 )
 def test_counts_are_the_published_ones(name: str, images: int, default: tuple, listed: tuple | None) -> None:

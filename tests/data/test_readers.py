@@ -19,7 +19,17 @@ from nbcore.data.samples import COLUMNS, Samples
 from nbcore.data.splits import assert_disjoint
 from nbcore.errors import UserError
 
-NAMES = ["chexpert", "covid-chestxray", "kermany", "mimic-cxr", "nih-chestxray14"]
+NAMES = [
+    "chexpert",
+    "covid-chestxray",
+    "covidx",
+    "kermany",
+    "mimic-cxr",
+    "nih-chestxray14",
+    "object-cxr",
+    "rsna-pneumonia",
+    "siim-acr",
+]
 IMAGES = 100  # in each twin
 Twin = Callable[[str], Path]
 Studies = Callable[[str], list[world.ChestStudy]]

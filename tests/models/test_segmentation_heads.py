@@ -33,6 +33,7 @@ def test_unet_equals_the_library_as_a_whole():
     with torch.no_grad():
         maps = whole.encoder(images)[1:]
         head = UNetHead([m.shape[1] for m in maps], widths).eval()
+        assert (head.classifier[0].bias == 0).all()  # initialised as the library does
         head.decoder.load_state_dict(whole.decoder.state_dict())
         head.classifier.load_state_dict(whole.segmentation_head.state_dict())
         torch.testing.assert_close(head(maps, 64), whole(images))

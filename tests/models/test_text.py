@@ -129,9 +129,3 @@ def test_only_the_first_layers_may_be_kept(folder):
     ids, mask = short.tokenize(TEXTS, 32)
     states = whole.bert(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
     torch.testing.assert_close(short(ids, mask), states[2][:, 0])
-
-
-def test_continuations_are_the_pieces_that_open_no_word(folder):
-    encoder = text_encoder(str(folder))
-    ids, _ = encoder.tokenize(["heart hat"], 32)
-    assert encoder.continuations()[ids[0]].tolist() == [False, False, False, True, True, False]

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from nbcore.errors import UserError
 from nbcore.tasks import linear_probe
-from nbcore.tasks.linear_probe import bootstrap_auc, class_auc, fit_probe, macro_auc
+from nbcore.tasks.linear_probe import accuracy, bootstrap_accuracy, bootstrap_auc, class_auc, fit_probe, macro_auc
 
 RNG = np.random.default_rng(0)
 
@@ -96,4 +97,68 @@ def test_interval_covers_the_estimate_and_resamples_patients():
     rows = np.repeat(np.arange(30), 4)
     apart = bootstrap_auc(labels[rows], scores[rows], np.arange(120), resamples=300)
     together = bootstrap_auc(labels[rows], scores[rows], rows, resamples=300)
+    assert together[1] - together[0] > 1.4 * (apart[1] - apart[0])
+
+
+def classes(n: int, width: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Three classes that exclude each other, one-hot."""
+    drawn = np.random.default_rng(seed)
+    features = drawn.normal(size=(n, width)).astype(np.float32)
+    scores = features @ np.random.default_rng(99).normal(size=(width, 3)) + drawn.gumbel(size=(n, 3)) + [1, 0, 0]
+    return features, np.eye(3, dtype=np.float32)[scores.argmax(axis=1)]
+
+
+def test_multiclass_probe_reaches_the_optimum_of_its_penalty(monkeypatch):
+    """It is the softmax regression scikit-learn finds; a constant added to all biases changes no probability."""
+    monkeypatch.setattr(linear_probe, "PENALTIES", (0.01,))
+    features, labels = classes(200)
+    valid = classes(100, seed=1)
+    probe = fit_probe((features, labels), valid, "multiclass")
+    standard = (features - features.mean(0)) / (features - features.mean(0)).std()
+    reference = LogisticRegression(C=1 / (0.01 * len(features)), tol=1e-8).fit(standard, labels.argmax(1))
+    np.testing.assert_allclose(probe.weight.T, reference.coef_, atol=2e-3)
+    expected = reference.intercept_ - reference.intercept_.mean()
+    np.testing.assert_allclose(probe.bias - probe.bias.mean(), expected, atol=2e-3)
+    right = probe.scores(valid[0]).argmax(axis=1) == valid[1].argmax(axis=1)
+    assert probe.valid_score == accuracy(valid[1], probe.scores(valid[0])) == right.mean()
+
+
+def test_multiclass_penalty_has_the_best_validation_accuracy_then_the_lowest_loss(monkeypatch):
+    train, valid = classes(40, width=30), classes(60, width=30, seed=1)
+    ranks = {}
+    for penalty in (10.0, 1.0, 0.1):
+        monkeypatch.setattr(linear_probe, "PENALTIES", (penalty,))
+        scores = fit_probe(train, valid, "multiclass").scores(valid[0])
+        ranks[penalty] = accuracy(valid[1], scores), -log_loss(valid[1].argmax(axis=1), softmax(scores, axis=1))
+    monkeypatch.setattr(linear_probe, "PENALTIES", (10.0, 1.0, 0.1))
+    assert fit_probe(train, valid, "multiclass").penalty == max(ranks, key=ranks.get)
+    # well separated classes: all penalties tell them apart, and the weakest has the lowest loss
+    easy = classes(60)[1] * 4, classes(60)[1]
+    assert fit_probe(easy, easy, "multiclass").valid_score == 1
+    assert fit_probe(easy, easy, "multiclass").penalty == 0.1
+
+
+def test_multiclass_labels_must_be_one_hot():
+    features, labels = data(50)
+    with pytest.raises(ValueError, match="one-hot"):
+        fit_probe((features, labels), (features, labels), "multiclass")
+
+
+def test_a_class_without_training_images_does_not_break_the_others():
+    features, labels = classes(80)
+    seen = labels[:, 2] == 0
+    probe = fit_probe((features[seen], labels[seen]), classes(60, seed=1), "multiclass")
+    assert np.isfinite(probe.weight).all() and accuracy(labels[seen], probe.scores(features[seen])) > 0.7
+
+
+def test_interval_of_the_accuracy_resamples_patients():
+    labels = np.eye(3)[RNG.integers(0, 3, 120)]
+    scores = labels + 0.8 * np.random.default_rng(0).normal(size=labels.shape)
+    low, high = bootstrap_accuracy(labels, scores, np.arange(120), resamples=300)
+    share = accuracy(labels, scores)
+    assert low < share < high
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 120), rel=0.15)  # binomial
+    rows = np.repeat(np.arange(30), 4)
+    apart = bootstrap_accuracy(labels[rows], scores[rows], np.arange(120), resamples=300)
+    together = bootstrap_accuracy(labels[rows], scores[rows], rows, resamples=300)
     assert together[1] - together[0] > 1.4 * (apart[1] - apart[0])

@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 
 from nbcore.data.manifest import Manifest, load_manifest
-from nbcore.data.readers import chexpert, class_folders, covid_chestxray, mimic_cxr, nih
+from nbcore.data.readers import (
+    chexpert,
+    class_folders,
+    covid_chestxray,
+    covidx,
+    mimic_cxr,
+    nih,
+    object_cxr,
+    rsna,
+    siim,
+)
 from nbcore.data.samples import COLUMNS, Samples
 from nbcore.data.splits import assert_disjoint, assign_splits
 from nbcore.data.tables import list_files, require_folder
@@ -23,6 +33,10 @@ READERS: dict[str, Callable[[Manifest, Path], pd.DataFrame]] = {
     "nih": nih.read,
     "class-folders": class_folders.read,
     "covid-chestxray": covid_chestxray.read,
+    "rsna": rsna.read,
+    "siim": siim.read,
+    "covidx": covidx.read,
+    "object-cxr": object_cxr.read,
 }
 
 
@@ -30,10 +44,10 @@ def load(name_or_manifest: str | Path | Manifest, root: str | Path) -> Samples:
     """Read the data set that lies in `root`.
 
     Rows whose image is absent are dropped and counted; splits come from the manifest's rule and are checked to share
-    no patient.
+    no patient and no image.
 
     Raises UserError for a root without this data set, a table that cannot be read or lacks a column, a label outside
-    {1, 0, -1, nothing}, or a patient in two splits; UsageError for a manifest that is wrong.
+    {1, 0, -1, nothing}, or a patient or an image in two splits; UsageError for a manifest that is wrong.
     """
     manifest = name_or_manifest if isinstance(name_or_manifest, Manifest) else load_manifest(name_or_manifest)
     root = Path(root)
@@ -52,6 +66,7 @@ def load(name_or_manifest: str | Path | Manifest, root: str | Path) -> Samples:
     table = frame[present].reset_index(drop=True)
     table["split"] = assign_splits(table["patient"], table["split"], manifest, root)
     assert_disjoint(table)
+    _check_images(manifest, table)
     return Samples(
         name=manifest.name,
         root=root,
@@ -76,6 +91,13 @@ def twin_record(root: str | Path) -> dict | None:
 def _files_below(root: Path, images: pd.Series) -> set[str]:
     """The files in the top folders of these images, as paths under `root`."""
     return set().union(*(list_files(root, top) for top in images.str.partition("/")[0].unique()))
+
+
+def _check_images(manifest: Manifest, table: pd.DataFrame) -> None:
+    pairs = table[["image", "split"]].drop_duplicates()
+    if (twice := pairs["image"].duplicated()).any():
+        image = pairs.loc[twice, "image"].iloc[0]
+        raise UserError(f"{manifest.name}: the image {image!r} is in two splits: mend the split's list or table")
 
 
 def _check_labels(manifest: Manifest, labels: pd.DataFrame) -> None:

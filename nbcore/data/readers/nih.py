@@ -7,7 +7,7 @@ import pandas as pd
 
 from nbcore.data.layouts import NihLayout
 from nbcore.data.manifest import Manifest
-from nbcore.data.tables import find_table, list_files, read_table, readable, tidy
+from nbcore.data.tables import find_table, locate, read_table, readable, tidy
 from nbcore.errors import UserError
 
 
@@ -23,7 +23,7 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     labels = {f"label:{name}": found.get(name, 0) for name in manifest.classes}
     return tidy(
         len(table),
-        image=_locate(layout, root, table[names.image]),
+        image=locate(root, _folders(layout, root), table[names.image]),
         patient=table[names.patient],
         study=table[names.image].str.rsplit(".", n=1).str[0],
         split=_official_split(layout, root, table[names.image]),
@@ -33,13 +33,11 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     )
 
 
-def _locate(layout: NihLayout, root: Path, images: pd.Series) -> pd.Series:
-    """The path of each image among the folders; where it is in none, the one it would have in the first pattern."""
-    folders = [path for pattern in layout.image_folders for path in sorted(root.glob(pattern))]
-    files = [file for folder in folders for file in list_files(root, folder.relative_to(root).as_posix())]
-    places = pd.Series(files, index=[file.rpartition("/")[2] for file in files], dtype=str)
-    found = images.map(places[~places.index.duplicated()])
-    return found.where(found.notna(), layout.image_folders[0] + "/" + images)
+def _folders(layout: NihLayout, root: Path) -> list[str]:
+    """The folders that match the layout's patterns, after the first pattern itself, where absent images belong."""
+    found = [path for pattern in layout.image_folders for path in sorted(root.glob(pattern))]
+    places = [layout.image_folders[0], *(folder.relative_to(root).as_posix() for folder in found)]
+    return list(dict.fromkeys(places))
 
 
 def _official_split(layout: NihLayout, root: Path, images: pd.Series) -> np.ndarray:

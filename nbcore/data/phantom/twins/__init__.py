@@ -11,7 +11,17 @@ from functools import cache
 from pathlib import Path
 
 from nbcore.data.manifest import Manifest, load_manifest
-from nbcore.data.phantom.twins import chexpert, class_folders, covid_chestxray, mimic_cxr, nih
+from nbcore.data.phantom.twins import (
+    chexpert,
+    class_folders,
+    covid_chestxray,
+    covidx,
+    mimic_cxr,
+    nih,
+    object_cxr,
+    rsna,
+    siim,
+)
 from nbcore.data.phantom.twins.cast import Cast, draw_cast
 from nbcore.data.readers import MARKER, twin_record
 from nbcore.errors import UsageError, UserError
@@ -23,6 +33,10 @@ WRITERS: dict[str, Callable[[Manifest, Path, Cast], None]] = {
     "nih": nih.write,
     "class-folders": class_folders.write,
     "covid-chestxray": covid_chestxray.write,
+    "rsna": rsna.write,
+    "siim": siim.write,
+    "covidx": covidx.write,
+    "object-cxr": object_cxr.write,
 }
 
 

@@ -3,22 +3,26 @@
 Shapes: n studies, C classes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from nbcore.data.manifest import Manifest
 from nbcore.data.phantom import chest, world
+from nbcore.data.phantom.twins.dicom import write_dicom
 from nbcore.data.splits import patient_split
 
 _CHUNK = 50  # pictures a worker draws at a time
 _WORKERS = 2
 _JPEG_QUALITY = 92
-Boxes = dict[str, list[tuple[int, int, int, int]]]
+Box = tuple[int, int, int, int]  # x, y, width, height
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,13 @@ def draw_cast(manifest: Manifest, images: int, size: int, seed: int) -> Cast:
     """The studies a manifest's recipe asks for."""
     recipe = manifest.twin
     prevalence = recipe.prevalence if recipe.other_findings else world.only(**recipe.prevalence)
+    block = world.STUDIES_PER_PATIENT  # the patients, and so the first studies, among as many indices as its sum
+    indices = range(-(-images // len(block)) * sum(block) if recipe.one_study else images)
     studies = world.sample_studies(
-        seed, range(images), recipe.hospital, prevalence, views=("PA", "AP"), age_range=recipe.age_range
+        seed, indices, recipe.hospital, prevalence, views=("PA", "AP"), age_range=recipe.age_range
     )
+    if recipe.one_study:
+        studies = [study for study in studies if study.study == 0][:images]
     patients = np.array([study.patient for study in studies])
     split = patient_split(patients, {"valid": recipe.valid, "test": recipe.test}, seed)
     return Cast(studies, split, size, np.random.default_rng((seed, images, size)))
@@ -92,23 +100,37 @@ def numbers(random: np.random.Generator, count: int, low: int, high: int) -> lis
 
 
 def save_pictures(
-    places: Sequence[tuple[Path, world.ChestStudy]], size: int, boxed: Iterable[int] = ()
-) -> dict[int, Boxes]:
-    """Draw each study into its file (JPEG or PNG by the suffix); returns the boxes at the positions `boxed`."""
+    places: Sequence[tuple[Path, world.ChestStudy]],
+    size: int,
+    observe: Callable[[chest.ChestImages, int], _T] = lambda drawn, row: None,
+) -> list[_T]:
+    """Draw each study into its file (JPEG, PNG or DICOM by the suffix); returns what `observe` sees in each picture."""
     for folder in {path.parent for path, _ in places}:
         folder.mkdir(parents=True, exist_ok=True)
-    wanted = set(boxed)
 
-    def save(start: int) -> dict[int, Boxes]:
+    def save(start: int) -> list[_T]:
         part = places[start : start + _CHUNK]
         drawn = chest.render([study for _, study in part], size)
-        for (path, _), pixels in zip(part, drawn.images):
-            options = {"compress_level": 1} if path.suffix == ".png" else {"quality": _JPEG_QUALITY}
-            Image.fromarray(pixels).save(path, **options)
-        return {start + i: drawn.boxes(i) for i in range(len(part)) if start + i in wanted}
+        for (path, study), pixels in zip(part, drawn.images):
+            if path.suffix == ".dcm":
+                write_dicom(path, pixels, study)
+            else:
+                options = {"compress_level": 1} if path.suffix == ".png" else {"quality": _JPEG_QUALITY}
+                Image.fromarray(pixels).save(path, **options)
+        return [observe(drawn, row) for row in range(len(part))]
 
-    boxes: dict[int, Boxes] = {}
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for found in pool.map(save, range(0, len(places), _CHUNK)):
-            boxes |= found
+        return [seen for part in pool.map(save, range(0, len(places), _CHUNK)) for seen in part]
+
+
+def outlines(mask: np.ndarray, least: int) -> list[Box]:
+    """The box of each region of at least `least` pixels of a mask (S, S); pieces a pixel apart are one region."""
+    touching = np.ones((3, 3), bool)
+    regions, count = ndimage.label(ndimage.binary_dilation(mask, touching), touching)
+    boxes = []
+    for region in range(1, count + 1):
+        rows, columns = np.nonzero(mask & (regions == region))
+        if len(rows) >= least:
+            left, top = int(columns.min()), int(rows.min())
+            boxes.append((left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top))
     return boxes

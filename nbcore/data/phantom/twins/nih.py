@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from nbcore.data.manifest import Manifest
-from nbcore.data.phantom import world
-from nbcore.data.phantom.twins.cast import Boxes, Cast, recorded, save_pictures
+from nbcore.data.phantom import chest, world
+from nbcore.data.phantom.twins.cast import Box, Cast, recorded, save_pictures
 
 _FOLDERS = 3  # the original has twelve
 _BOXED = 0.3  # share of the test images whose findings were outlined
@@ -45,15 +45,15 @@ def write(manifest: Manifest, folder: Path, cast: Cast) -> None:
         lists[layout.test_list if cast.split[i] == "test" else layout.train_list].append(name)
     tested = [row for row, (_, _, i) in enumerate(order) if cast.split[i] == "test"]
     outlined = [row for row in tested if cast.random.random() < _BOXED]
-    boxes = save_pictures(places, cast.size, outlined)
+    seen = save_pictures(places, cast.size, chest.ChestImages.boxes)
 
     (folder / layout.tables[0]).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    _write_boxes(folder / layout.boxes, {places[row][0].name: found for row, found in boxes.items()})
+    _write_boxes(folder / layout.boxes, {places[row][0].name: seen[row] for row in outlined})
     for file, names in lists.items():
         (folder / file).write_text("\n".join(names) + "\n", encoding="utf-8")
 
 
-def _write_boxes(path: Path, boxes: dict[str, Boxes]) -> None:
+def _write_boxes(path: Path, boxes: dict[str, dict[str, list[Box]]]) -> None:
     lines = [_BOX_HEADING]
     for name, found in boxes.items():
         for label, finding in _OUTLINED.items():

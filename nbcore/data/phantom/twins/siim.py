@@ -1,0 +1,41 @@
+"""The twin of SIIM-ACR Pneumothorax: DICOM files in folders of studies and series, masks as run lengths."""
+
+from pathlib import Path
+
+import numpy as np
+
+from nbcore.data.manifest import Manifest
+from nbcore.data.masks import NO_RUNS, rle_encode
+from nbcore.data.phantom import chest
+from nbcore.data.phantom.twins.cast import Cast, save_pictures
+from nbcore.data.phantom.twins.dicom import uid
+
+_IN_PARTS = 0.15  # share of the masks that are told in two rows
+
+
+def write(manifest: Manifest, folder: Path, cast: Cast) -> None:
+    """<study>/<series>/<ImageId>.dcm; a row a mask, some masks in two that overlap, and " -1" where there is none."""
+    layout, names = manifest.layout, manifest.layout.columns
+    order = [i for members in cast.patients().values() for i in members]
+    places = []
+    for study in (cast.studies[i] for i in order):
+        home = folder / layout.images[0] / f"{uid(study)}.1" / f"{uid(study)}.1.1"
+        places.append((home / f"{uid(study)}.dcm", study))
+
+    def observe(drawn: chest.ChestImages, row: int) -> np.ndarray:
+        return drawn.masks["pneumothorax"][row]
+
+    lines = [f"{names.image},{names.mask}"]
+    for (path, _), mask in zip(places, save_pictures(places, cast.size, observe)):
+        parts = _in_two(mask) if mask.any() and cast.random.random() < _IN_PARTS else [mask]
+        codes = [code for code in map(rle_encode, parts) if code != NO_RUNS] or [layout.none]
+        lines += [f"{path.stem}, {code}" for code in codes]
+    (folder / layout.tables[0]).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _in_two(mask: np.ndarray) -> list[np.ndarray]:
+    """The upper and the lower part of a mask (S, S), which share a few rows."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    middle, shared = int(rows.mean()), max(1, len(rows) // 10)
+    height = np.arange(len(mask))[:, None]
+    return [mask & (height < middle + shared), mask & (height >= middle - shared)]

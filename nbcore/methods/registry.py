@@ -1,0 +1,21 @@
+"""The methods that pre-train from image-report pairs, by name."""
+
+from typing import NamedTuple
+
+from nbcore.methods import convirt, gloria, mflag, mgca
+from nbcore.methods.pairs import PairConfig, PairMethod
+
+
+class MethodClasses(NamedTuple):
+    """The two classes of a method."""
+
+    config: type[PairConfig]
+    method: type[PairMethod]
+
+
+METHODS = {
+    "mgca": MethodClasses(mgca.Config, mgca.Mgca),
+    "mflag": MethodClasses(mflag.Config, mflag.MFlag),
+    "convirt": MethodClasses(convirt.Config, convirt.Convirt),
+    "gloria": MethodClasses(gloria.Config, gloria.Gloria),
+}

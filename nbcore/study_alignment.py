@@ -1,0 +1,153 @@
+"""What a study's methods have aligned: retrieval, words on pictures, prototypes; as cached stages."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nbcore.cache import stage
+from nbcore.data import Samples
+from nbcore.data.batches import prepare
+from nbcore.data.masks import has_outline, masks
+from nbcore.errors import UsageError
+from nbcore.files import atomic_write
+from nbcore.study_encoders import Encoder, StudyEncoders
+from nbcore.study_inputs import device
+from nbcore.tasks.pointing import Pointing, pointing_game
+from nbcore.tasks.retrieval import retrieval_metrics
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A sentence that says what the outlined pictures of a data set show, and the word of it that names the finding."""
+
+    sentence: str
+    word: str
+
+
+PHRASES = {
+    "siim-acr": Phrase("pneumothorax is present", "pneumothorax"),
+    "rsna-pneumonia": Phrase("pneumonia is present", "pneumonia"),
+}
+
+
+@dataclass(frozen=True)
+class WordMaps:
+    """Where a word looks in pictures, with what is there to be found.
+
+    Attributes:
+        pictures: uint8 (n, H, H).
+        maps: float32 (n, H, H), attention of the word, scaled up from the regions.
+        outlines: bool (n, H, H), the finding.
+    """
+
+    pictures: np.ndarray
+    maps: np.ndarray
+    outlines: np.ndarray
+
+
+class StudyAlignment(StudyEncoders):
+    """Judges what methods with `embed`, `word_maps` or `prototypes` have aligned."""
+
+    def retrieval(self, encoder: Encoder) -> dict[str, float]:
+        """Recall and precision at 1, 5 and 10 between the test pictures and test reports of the pre-training set.
+
+        Raises:
+            UsageError: the study pre-trains on the test split, too.
+        """
+        if self.settings.pretrain_split == "all":
+            raise UsageError("retrieval needs pairs that were not learnt from: set pretrain_split to 'train'.")
+        pairs = self.samples(self.settings.pretrain_on).split("test").pairs(min_words=3)
+
+        def build(folder: Path) -> None:
+            reports, labels = pairs.table["report"].to_numpy(), pairs.labels()
+            method = self.load_method(encoder)
+            ids, mask = method.text.tokenize(reports.tolist(), encoder.config.max_length)
+            found = self._each_batch(pairs, lambda batch: method.embed(batch), ids=ids, mask=mask)
+            images, texts = (torch.cat(part).float().cpu().numpy() for part in zip(*found))
+            ks = [k for k in (1, 5, 10) if k <= len(pairs)]
+            metrics = retrieval_metrics(images, texts, labels, groups=reports, ks=ks)
+            atomic_write(folder / "metrics.json", json.dumps(metrics))
+
+        key = {"encoder": encoder.key, "data": pairs.fingerprint(), "resize": self.settings.resize}
+        return json.loads((stage("retrieval", key, build, self.cache_root).path / "metrics.json").read_text())
+
+    def word_maps(self, encoder: Encoder, name: str, count: int | None = None) -> WordMaps:
+        """Where the word for its finding looks in the (first `count`) outlined test pictures of a data set."""
+        samples = self.samples(name).split("test")
+        samples = samples.subset(np.flatnonzero(has_outline(samples))[:count])
+        method, phrase = self.load_method(encoder), PHRASES[name]
+        place = method.words_of(phrase.sentence).index(phrase.word)
+        ids, mask = method.text.tokenize([phrase.sentence] * len(samples), encoder.config.max_length)
+        found = self._each_batch(samples, lambda batch: method.word_maps(batch)[:, place], ids=ids, mask=mask)
+        maps = torch.cat(found).float().cpu()  # (n, S)
+        side, size = round(maps.shape[1] ** 0.5), encoder.config.image_size
+        maps = F.interpolate(maps.unflatten(1, (1, side, side)), (size, size), mode="bilinear")[:, 0]  # (n, H, H)
+        outlines = self._cropped(masks(samples, self.settings.resize)) > 0
+        return WordMaps(self._cropped(self.images(samples)), maps.numpy(), outlines)
+
+    def pointing(self, encoder: Encoder, name: str) -> Pointing:
+        """The pointing game of the word for a data set's finding, on its test pictures."""
+
+        def build(folder: Path) -> None:
+            found = self.word_maps(encoder, name)
+            atomic_write(folder / "pointing.json", json.dumps(pointing_game(found.maps, found.outlines)._asdict()))
+
+        phrase = PHRASES[name]
+        key = {
+            "encoder": encoder.key,
+            "data": self.samples(name).fingerprint(),
+            "phrase": [phrase.sentence, phrase.word],
+            "resize": self.settings.resize,
+        }
+        path = stage("pointing", key, build, self.cache_root).path
+        return Pointing(**json.loads((path / "pointing.json").read_text()))
+
+    def single_findings(self, name: str, most: int = 1600) -> tuple[Samples, np.ndarray]:
+        """Pictures with exactly one of the paper's findings, at most `most`, and which one: classes (n,)."""
+        samples, (labels, _) = self.samples(name), self.labels(name)
+        rows = np.flatnonzero(labels.sum(axis=1) == 1)
+        rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+        return samples.subset(rows), labels[rows].argmax(axis=1)
+
+    def assignments(self, encoder: Encoder, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+        """Aligned embeddings (n, P) of pictures, and the prototype nearest to each (n,)."""
+        method = self.load_method(encoder)
+        found = self._each_batch(samples, lambda batch: method.embed_images(batch["image"]))
+        embeddings = torch.cat(found)
+        return embeddings.float().cpu().numpy(), method.assignments(embeddings).cpu().numpy()
+
+    def agreement(self, encoder: Encoder, name: str) -> float:
+        """Adjusted mutual information of prototypes and findings over `single_findings`; 0 is chance, 1 is identity."""
+        from sklearn.metrics import adjusted_mutual_info_score
+
+        samples, classes = self.single_findings(name)
+        return float(adjusted_mutual_info_score(classes, self.assignments(encoder, samples)[1]))
+
+    # --- parts
+
+    @torch.no_grad()
+    def _each_batch(
+        self, samples: Samples, function: Callable[[dict[str, Tensor]], Any], **columns: Tensor
+    ) -> list[Any]:
+        """`function` of the pictures of `samples`, a batch at a time, beside the same rows of `columns`."""
+        pixels, results = self.images(samples), []
+        for start in range(0, len(pixels), _BATCH):
+            rows = slice(start, start + _BATCH)
+            image = prepare(torch.from_numpy(np.array(pixels[rows])), self.settings.image_size, "none")
+            batch = {"image": image, **{name: values[rows] for name, values in columns.items()}}
+            results.append(function({name: values.to(device()) for name, values in batch.items()}))
+        return results
+
+    def _cropped(self, pictures: np.ndarray) -> np.ndarray:
+        size = self.settings.image_size
+        offset = (pictures.shape[-1] - size) // 2
+        return np.asarray(pictures[:, offset : offset + size, offset : offset + size])

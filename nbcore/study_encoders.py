@@ -1,0 +1,173 @@
+"""The encoders of a study: those that are pre-trained, and those they are measured against, as cached stages."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nbcore import launch
+from nbcore.cache import stage
+from nbcore.checkpoint import NO_INFLUENCE
+from nbcore.data.batches import Columns
+from nbcore.errors import UsageError
+from nbcore.files import atomic_write, digest
+from nbcore.methods.pairs import PairConfig, PairMethod
+from nbcore.methods.registry import METHODS
+from nbcore.models.vision import VisionEncoder, count_parameters, vision_encoder
+from nbcore.models.weights import load_exactly, read_state
+from nbcore.profiles import read_profile
+from nbcore.study_inputs import StudyInputs, device
+from nbcore.train import History
+from nbcore.validation import nearest
+
+# What a comparison of methods holds fixed: a baseline takes these from the study, all else from its own profile.
+LIKE_FOR_LIKE = ("vision", "image_size", "resize", "processes", "precision", "threads")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An image encoder to be judged: which weights, and what they depend on.
+
+    Attributes:
+        key: a hash of everything that determines the weights.
+        seed: of the run it belongs to; its probes use the same one.
+        method: name of the method that made it; "" for one that was not pre-trained on pairs.
+        config: of that method; for others, of the method they are measured against.
+        weights: file with the state of its method, ImageNet source, or None for a random initialisation.
+        history: of its pre-training, if any.
+        trainable: number of parameters that received a gradient.
+    """
+
+    key: str
+    seed: int
+    method: str
+    config: PairConfig
+    weights: Path | str | None = None
+    history: History | None = None
+    trainable: int = 0
+
+
+class StudyEncoders(StudyInputs):
+    """Makes, takes up or loads the encoders of one run of a pre-training notebook."""
+
+    def config(self, method: str | None = None, **changes: Any) -> PairConfig:
+        """A method's configuration in this study, with changes; by default the notebook's own method's."""
+        method = method or self.notebook
+        if method not in METHODS:
+            raise UsageError(f"compare: unknown method {method!r}{nearest(method, list(METHODS))}")
+        own, settings = METHODS[method].config, self.settings
+        if method == self.notebook:
+            values = {name: getattr(settings, name) for name in own.model_fields}
+        else:
+            profile = read_profile(method, self.profile)
+            values = {name: value for name, value in profile.items() if name in own.model_fields}
+            values |= {name: getattr(settings, name) for name in LIKE_FOR_LIKE} | settings.baselines.get(method, {})
+        return own(**{**values, **changes})
+
+    # --- pre-training
+
+    def pretrain(self, seed: int, method: str | None = None, **changes: Any) -> Encoder:
+        """Pre-train, or take up, or load the finished encoder of this seed, method and configuration."""
+        method = method or self.notebook
+        config = self.config(method, **changes)
+        key = {
+            "method": method,
+            "config": config.model_dump(mode="json", exclude=NO_INFLUENCE),
+            "data": self.pairs.fingerprint(),
+            "language_model": self.language_key(config.text_model),
+            "seed": seed,
+        }
+        if config.caches_text:
+            self.report_embeddings(self.pairs.table["report"].tolist())  # a stage of its own, shared by all runs
+        self.images(self.pairs)
+
+        def build(folder: Path) -> None:
+            arguments = {
+                "notebook": self.notebook,
+                "profile": self.profile,
+                "settings": self.settings.model_dump(mode="json"),
+                "data_root": None if self.data_root is None else str(self.data_root),
+                "output_root": str(self.cache_root),
+                "seed": seed,
+                "method": method,
+                "changes": changes,
+                "directory": str(folder),
+            }
+            trained, history = launch.train("nbcore.study:pretraining_job", arguments)
+            outcome = {"history": vars(history), "trainable": count_parameters(trained)}
+            atomic_write(folder / "outcome.json", json.dumps(outcome))
+
+        path = stage("pretraining", key, build, self.cache_root).path
+        outcome = json.loads((path / "outcome.json").read_text())
+        history = History(**outcome["history"])
+        weights = path / "weights.safetensors"
+        return Encoder(digest(key), seed, method, config, weights, history, outcome["trainable"])
+
+    def job(self, seed: int, method: str, changes: dict[str, Any], directory: Path) -> launch.Job:
+        """What `pretrain` trains: method with its seeded initial weights, data, transform."""
+        config = self.config(method, **changes)
+        columns: dict[str, np.ndarray | Tensor] = {"image": self.images(self.pairs)}
+        reports = self.pairs.table["report"].tolist()
+        torch.manual_seed(seed)
+        if config.caches_text:
+            columns["text"] = self.report_embeddings(reports)
+            trained = self._assemble(method, config, None, columns["text"].shape[1])
+        else:
+            trained = self._assemble(method, config, self.text_encoder(config.text_model, **config.text_options))
+            columns |= trained.text_columns(reports)
+        return launch.Job(trained, Columns(columns), config, seed, directory, trained.augment)
+
+    def _assemble(self, method: str, config: PairConfig, text: Any, text_width: int = 0) -> PairMethod:
+        vision = self._build_encoder(config, config.vision_weights)
+        return METHODS[method].method(config, vision, text.width if text else text_width, text)
+
+    # --- other encoders
+
+    def random(self, seed: int, **changes: Any) -> Encoder:
+        """A random initialisation of the study's image encoder."""
+        config = self.config(**changes)
+        what = [config.vision, config.image_size, config.encoder_options.get("upsample")]
+        return Encoder(digest(["random", what, seed]), seed, "", config)
+
+    def imagenet(self, seed: int, **changes: Any) -> Encoder:
+        """The ImageNet weights that pre-training starts from."""
+        config = self.config(**changes)
+        what = [config.vision, config.image_size, config.encoder_options.get("upsample"), config.vision_weights]
+        return Encoder(digest(["imagenet", what]), seed, "", config, config.vision_weights)
+
+    @property
+    def transformer(self) -> dict[str, Any]:
+        """What `pretrain` changes for the study's second backbone; nothing where it has none."""
+        settings = self.settings
+        if not settings.transformer:
+            return {}
+        return {"vision": settings.transformer, "vision_weights": settings.transformer_weights, "upsample": None}
+
+    # --- the networks themselves
+
+    def _build_encoder(self, config: PairConfig, weights: str | None) -> VisionEncoder:
+        options = {"image_size": config.image_size, "download": self.settings.download, **config.encoder_options}
+        return vision_encoder(config.vision, weights=weights, **options)
+
+    def load_encoder(self, encoder: Encoder) -> VisionEncoder:
+        """The image encoder, on this machine's accelerator."""
+        torch.manual_seed(encoder.seed)
+        if not isinstance(encoder.weights, Path):
+            return self._build_encoder(encoder.config, encoder.weights).to(device())
+        vision = self._build_encoder(encoder.config, None)
+        state = read_state(encoder.weights)
+        own = {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
+        load_exactly(vision, own, source=str(encoder.weights))
+        return vision.to(device())
+
+    def load_method(self, encoder: Encoder) -> PairMethod:
+        """A pre-trained method as a whole, language model and heads included, in evaluation mode."""
+        config = encoder.config
+        text = self.text_encoder(config.text_model, **config.text_options)
+        method = self._assemble(encoder.method, config.model_copy(update={"vision_weights": None}), text)
+        load_exactly(method, read_state(encoder.weights), source=str(encoder.weights))
+        return method.to(device()).eval()
