@@ -17,6 +17,7 @@ class TrainConfig(BaseModel):
     precision: Literal["no", "bf16", "fp16"] = "no"
     optimizer: Literal["adamw", "lars"] = "adamw"
     learning_rate: float = Field(gt=0)
+    rate_factors: dict[str, float] = {}  # of the learning rate, by the first part of a parameter's name ("text")
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float | None = Field(None, gt=0)  # largest L2 norm of the whole gradient
     schedule: Literal["constant", "warmup_cosine", "cosine_restarts"] = "constant"

@@ -30,6 +30,7 @@ class StudySettings(BaseModel):
     localize_size: int = Field(224, ge=32, multiple_of=32, description="side of the pictures to segment, pixels")
     segmentation: dict[str, Any] = Field({}, description="changes of SegmentationConfig; its defaults are the code's")
     detection: dict[str, Any] = Field({}, description="changes of DetectionConfig; its defaults are the code's")
+    jobs: int = Field(1, ge=1, description="ours: steps computed at the same time, each in a process of its own")
     seeds: int = Field(3, ge=1, description="ours; the paper reports single runs")
     compare: list[str] = Field(["convirt", "gloria"], description="methods that are pre-trained to compare with")
     baselines: dict[str, dict[str, Any]] = Field({}, description="ours: changes of their configurations, by method")

@@ -24,9 +24,9 @@ from nbcore.data import Samples, label_fraction, load_manifest
 from nbcore.data.batches import Augmentation, Columns, prepare
 from nbcore.files import atomic_write, digest
 from nbcore.methods.supervised import Supervised
-from nbcore.settings import settings_class
 from nbcore.study_alignment import StudyAlignment
 from nbcore.study_encoders import Encoder
+from nbcore.study_inputs import reopen
 from nbcore.study_localization import StudyLocalization
 from nbcore.tasks.features import extract
 from nbcore.tasks.linear_probe import Loss, accuracy, bootstrap_accuracy, bootstrap_auc, fit_probe, macro_auc
@@ -138,14 +138,18 @@ class Study(StudyLocalization, StudyAlignment):
 
     def probe_all(self, encoders: dict[str, list[Encoder]], fractions: Sequence[float]) -> pd.DataFrame:
         """Probes of encoders on every data set: columns method, seed, dataset, fraction, images, score, ..."""
-        rows = [
-            {"method": method, "seed": encoder.seed, "dataset": name, **row}
+        todo = [
+            (method, encoder, name)
             for method, runs in encoders.items()
             for encoder in runs
             for name in self.settings.probe_on
-            for row in self.probe(encoder, name, fractions)
         ]
-        return pd.DataFrame(rows)
+        found = self.run_all("probe", [((encoder, name, fractions), {}) for _, encoder, name in todo], "probes")
+        return pd.DataFrame(
+            {"method": method, "seed": encoder.seed, "dataset": name, **row}
+            for (method, encoder, name), rows in zip(todo, found)
+            for row in rows
+        )
 
     def geometry(self, encoder: Encoder, name: str) -> Geometry:
         """The shape of its features of a data set's test images."""
@@ -185,14 +189,7 @@ def pretraining_job(
     directory: str,
 ) -> launch.Job:
     """Builder for `launch`: the same study again, in whichever process trains."""
-    study = Study(
-        notebook,
-        settings_class(notebook).model_validate(settings),
-        profile=profile,
-        seed=seed,
-        data_root=None if data_root is None else Path(data_root),
-        output_root=Path(output_root),
-    )
+    study = reopen(Study, notebook, profile, settings, data_root, output_root)
     return study.job(seed, method, changes, Path(directory))
 
 

@@ -1,12 +1,13 @@
 """What a study's methods have aligned: retrieval, words on pictures, prototypes; as cached stages."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -110,6 +111,16 @@ class StudyAlignment(StudyEncoders):
         }
         path = stage("pointing", key, build, self.cache_root).path
         return Pointing(**json.loads((path / "pointing.json").read_text()))
+
+    def pointing_all(self, encoders: dict[str, list[Encoder]], names: Sequence[str]) -> pd.DataFrame:
+        """The pointing game for encoders and data sets: columns method, seed, dataset, and those of `Pointing`."""
+        todo = [(method, run, name) for method, runs in encoders.items() for run in runs for name in names]
+        found = self.run_all("pointing", [((run, name), {}) for _, run, name in todo], "pointing game")
+        rows = [
+            {"method": method, "seed": run.seed, "dataset": name, **result._asdict()}
+            for (method, run, name), result in zip(todo, found)
+        ]
+        return pd.DataFrame(rows, columns=["method", "seed", "dataset", *Pointing._fields])
 
     def single_findings(self, name: str, most: int = 1600) -> tuple[Samples, np.ndarray]:
         """Pictures with exactly one of the paper's findings, at most `most`, and which one: classes (n,)."""

@@ -1,6 +1,7 @@
 """The encoders of a study: those that are pre-trained, and those they are measured against, as cached stages."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,14 @@ class StudyEncoders(StudyInputs):
         history = History(**outcome["history"])
         weights = path / "weights.safetensors"
         return Encoder(digest(key), seed, method, config, weights, history, outcome["trainable"])
+
+    def pretrain_all(self, methods: Mapping[str, tuple[str | None, dict[str, Any]]]) -> dict[str, list[Encoder]]:
+        """The encoders of all seeds, by title: each is `pretrain(seed, method, **changes)` of a (method, changes)."""
+        for name, changes in methods.values():  # what runs share comes first, or they would wait for each other
+            self.language_key(self.config(name, **changes).text_model)
+        todo = [((seed, name), changes) for name, changes in methods.values() for seed in self.seeds]
+        found = iter(self.run_all("pretrain", todo, "pre-training"))
+        return {title: [next(found) for _ in self.seeds] for title in methods}
 
     def job(self, seed: int, method: str, changes: dict[str, Any], directory: Path) -> launch.Job:
         """What `pretrain` trains: method with its seeded initial weights, data, transform."""

@@ -1,5 +1,6 @@
 """What a study works on: its data sets, real or twins, and its language model, as cached stages."""
 
+from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,8 @@ from nbcore.models.text import TextEncoder, text_encoder
 from nbcore.models.weights import WEIGHT_FILES, find_folder
 from nbcore.paths import RESULTS
 from nbcore.recorder import Recorder
-from nbcore.settings import StudySettings, load_settings
+from nbcore.settings import StudySettings, load_settings, settings_class
+from nbcore.side_by_side import SideBySide, Step
 from nbcore.standin import train_standin
 
 STANDIN = "standin"  # the `text_model` of a study that has no weights to load
@@ -29,6 +31,25 @@ STANDIN = "standin"  # the `text_model` of a study that has no weights to load
 def device() -> torch.device:
     """This machine's accelerator, or its CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def reopen(
+    kind: type["StudyInputs"],
+    notebook: str,
+    profile: str,
+    settings: dict[str, Any],
+    data_root: str | Path | None,
+    output_root: str | Path,
+) -> "StudyInputs":
+    """The same study in another process."""
+    return kind(
+        notebook,
+        settings_class(notebook).model_validate(settings),
+        profile=profile,
+        seed=0,
+        data_root=None if data_root is None else Path(data_root),
+        output_root=Path(output_root),
+    )
 
 
 class StudyInputs:
@@ -90,6 +111,17 @@ class StudyInputs:
             output_root=RESULTS if output_root is None else Path(output_root),
             overrides=overrides,
         )
+
+    def run_all(self, method: str, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], title: str) -> list[Any]:
+        """Results of a method of this study for several arguments (positional, named), `settings.jobs` at a time."""
+        if self.settings.jobs == 1:
+            return [getattr(self, method)(*arguments, **changes) for arguments, changes in calls]
+        return self._pool.run([Step(method, arguments, changes) for arguments, changes in calls], title)
+
+    @cached_property
+    def _pool(self) -> SideBySide:
+        again = partial(reopen, type(self), self.notebook, self.profile, self.settings.model_dump(mode="json"))
+        return SideBySide(self.settings.jobs, partial(again, self.data_root, self.output_root))
 
     # --- data
 

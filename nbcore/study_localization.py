@@ -36,6 +36,10 @@ _PUBLISHED: dict[tuple[Task, str, float | None], dict[str, Any]] = {
 class StudyLocalization(StudyEncoders):
     """Judges the local features of encoders."""
 
+    def __init__(self, *arguments: Any, **named: Any):
+        super().__init__(*arguments, **named)
+        self._known_targets: dict[tuple[str, bool], dict[str, np.ndarray]] = {}
+
     def localize_all(
         self, encoders: dict[str, list[Encoder]], fractions: Sequence[float], tasks: Sequence[tuple[Task, str]]
     ) -> pd.DataFrame:
@@ -43,12 +47,14 @@ class StudyLocalization(StudyEncoders):
         by_data_set: dict[str, list[Task]] = {}
         for task, name in tasks:
             by_data_set.setdefault(name, []).append(task)
+        todo = [
+            (method, encoder, name) for method, runs in encoders.items() for encoder in runs for name in by_data_set
+        ]
+        calls = [((encoder, name, fractions, by_data_set[name]), {}) for _, encoder, name in todo]
         rows = [
             {"method": method, "seed": encoder.seed, "dataset": name, **row}
-            for method, runs in encoders.items()
-            for encoder in runs
-            for name, own in by_data_set.items()
-            for row in self.localize(encoder, name, fractions, own)
+            for (method, encoder, name), own in zip(todo, self.run_all("localize", calls, "segmentation and detection"))
+            for row in own
         ]
         return pd.DataFrame(rows, columns=None if rows else ["method", "seed", "dataset", "task", "fraction"])
 
@@ -148,11 +154,9 @@ class StudyLocalization(StudyEncoders):
         folder: Path,
     ) -> dict[str, Any]:
         """Train and test one decoder; with maps on them, without on the pictures themselves."""
-        size, segments = self.settings.localize_size, isinstance(config, SegmentationConfig)
-        if segments:
-            target = {"mask": masks(samples, size)}
-        else:
-            target, maps = {"boxes": box_targets(boxes_in_square(samples, size), size)}, dict(sorted(maps.items())[-3:])
+        segments = isinstance(config, SegmentationConfig)
+        target = self._targets(samples, segments)
+        maps = maps if segments else dict(sorted(maps.items())[-3:])
         pictures = {"image": self._pictures(samples)}
         kept = {f"map{i}": values for i, values in enumerate(maps.values())} or pictures
         augmented = segments and config.augmentation != "none"
@@ -165,7 +169,17 @@ class StudyLocalization(StudyEncoders):
         fit = fit_segmentation if segments else fit_detection
         place = folder / f"{'segmentation' if segments else 'detection'}-{fraction:g}"
         outcome = fit(self.load_encoder(encoder), *parts, config, seed=encoder.seed, directory=place)
-        return {"images": len(rows), **outcome}
+        return {**outcome, "images": len(rows), "test_images": outcome["images"]}
+
+    def _targets(self, samples: Samples, segments: bool) -> dict[str, np.ndarray]:
+        """What is to be found in all pictures; read once, whatever is trained on it."""
+        key, size = (samples.name, segments), self.settings.localize_size
+        if key not in self._known_targets:
+            if segments:
+                self._known_targets[key] = {"mask": masks(samples, size)}
+            else:
+                self._known_targets[key] = {"boxes": box_targets(boxes_in_square(samples, size), size)}
+        return self._known_targets[key]
 
     def _rows(self, samples: Samples, fraction: float, seed: int, balanced: bool) -> np.ndarray:
         """Positions of the training pictures of a label fraction."""

@@ -44,7 +44,7 @@ class Dataset(Protocol):
 @dataclass
 class History:
     """One value per optimiser step for every loss of the method (the mean over its batches) and for `lr`; and, where
-    the run has a monitor, its score after every epoch."""
+    the run has a monitor, its score of every epoch (NaN for those it left out)."""
 
     steps_per_epoch: int
     values: dict[str, list[float]] = field(default_factory=dict)
@@ -155,9 +155,13 @@ def _steps_per_epoch(rows: int, config: TrainConfig) -> int:
 
 
 def _optimizer(method: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    by_factor: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            by_factor.setdefault(config.rate_factors.get(name.partition(".")[0], 1.0), []).append(parameter)
+    groups = [{"params": own, "lr": factor * config.learning_rate} for factor, own in by_factor.items()]
     kind = {"adamw": partial(torch.optim.AdamW, fused=True), "lars": optim.LARS}[config.optimizer]
-    return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def _schedule(config: TrainConfig, total: int) -> Callable[[int], float]:
@@ -248,7 +252,10 @@ class _Run:
                 self._save()
 
     def _judge(self, monitor: Monitor) -> None:
-        """Score the epoch that has just ended, and keep its weights if they are the best."""
+        """Score the epoch that has just ended, if it is due, and keep its weights if they are the best."""
+        if not monitor.is_due(self.epoch, self.config.epochs):
+            self.history.scores.append(math.nan)
+            return
         score = [0.0]
         if self.accelerator.is_main_process:
             self.method.eval()

@@ -45,6 +45,7 @@ class DetectionConfig(TrainConfig):
     # --- training
     epochs: int = Field(50, ge=1)  # at most
     patience: int = Field(10, ge=1)  # epochs without a higher validation mAP; Med-UniC: 40
+    validate_every: int = Field(1, ge=1)  # epochs from one validation to the next
     batch_size: int = Field(16, ge=1)  # 8 on 1 % of RSNA or Object-CXR; Med-UniC: 2 to 4
     learning_rate: float = Field(5e-4, gt=0)  # 2e-4 on 1 % of RSNA, 2.5e-4 on 1 % of Object-CXR; constant, AdamW
     weight_decay: float = Field(1e-6, ge=0)
@@ -302,7 +303,7 @@ def fit_detection(
     with_images = [_checked(name, data, config) for name, data in (("train", train), ("valid", valid), ("test", test))]
     torch.manual_seed(seed)
     detector = Detector(encoder.map_channels[-3:], config, encoder if any(with_images) else None)
-    monitor = Monitor(lambda method: evaluate_detection(method, valid)["map"], config.patience)
+    monitor = Monitor(lambda method: evaluate_detection(method, valid)["map"], config.patience, config.validate_every)
     history = fit(
         detector,
         train,
@@ -312,7 +313,7 @@ def fit_detection(
         transform=lambda batch, _: views(batch),
         monitor=monitor,
     )
-    best = int(np.argmax(history.scores))
+    best = int(np.nanargmax(history.scores))
     return {
         **evaluate_detection(detector, test),
         "valid_map": history.scores[best],

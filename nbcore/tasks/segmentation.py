@@ -40,6 +40,7 @@ class SegmentationConfig(TrainConfig):
     # --- training
     epochs: int = Field(50, ge=1)  # at most; Med-UniC: 50 on RSNA, 100 on SIIM
     patience: int = Field(10, ge=1)  # epochs without a lower validation loss; Med-UniC: 20, on Dice
+    validate_every: int = Field(1, ge=1)  # epochs from one validation to the next
     batch_size: int = Field(8, ge=1)  # 16 on RSNA; Med-UniC: 4
     learning_rate: float = Field(5e-4, gt=0)  # launch scripts; constant, AdamW
     weight_decay: float = Field(0.05, ge=0)  # launch scripts; Med-UniC: 1e-8
@@ -228,9 +229,9 @@ def fit_segmentation(
     head = segmentation_head(encoder, config.decoder_widths)
     segmenter = Segmenter(head, config, encoder if any(uses_images.values()) else None)
     augment = partial(views, size=config.image_size, augmentation=config.augmentation)
-    monitor = Monitor(lambda method: -validation_loss(method, valid), config.patience)
+    monitor = Monitor(lambda method: -validation_loss(method, valid), config.patience, config.validate_every)
     history = fit(segmenter, train, config, seed=seed, directory=directory, transform=augment, monitor=monitor)
-    best = int(np.argmax(history.scores))
+    best = int(np.nanargmax(history.scores))
     return {
         **evaluate_dice(segmenter, test),
         "valid_loss": -history.scores[best],
