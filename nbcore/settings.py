@@ -79,6 +79,9 @@ def settings_class(notebook: str) -> type[StudySettings]:
         segment_on: list[str] = Field(["siim-acr", "rsna-pneumonia"], description="Sect. 4.2")
         detect_on: list[str] = Field(["rsna-pneumonia", "object-cxr"], description="Sect. 4.2")
         transformer: str | None = Field("vit_base_patch16", description="Table 1's other backbone; null leaves it out")
+        natural: str | None = Field(
+            "timm/vit_base_patch16_clip_224.laion2b", description="ours: OpenCLIP's, for Table 5; the paper has BLIP"
+        )
         ablate_transformer: bool = Field(True, description="Sect. 4.4: Table 4 classifies with the transformer")
         transformer_weights: str | None = Field(
             "timm/deit_base_patch16_224.fb_in1k", description="code: DeiT, what the transformer starts from"

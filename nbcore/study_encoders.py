@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from nbcore import launch
 from nbcore.cache import stage
 from nbcore.checkpoint import NO_INFLUENCE
 from nbcore.data.batches import Columns
-from nbcore.errors import UsageError
+from nbcore.errors import UsageError, UserError
 from nbcore.files import atomic_write, digest
 from nbcore.methods.pairs import PairConfig, PairMethod
 from nbcore.methods.registry import METHODS
-from nbcore.models.vision import VisionEncoder, count_parameters, vision_encoder
-from nbcore.models.weights import load_exactly, read_state
+from nbcore.models.vision import HUB_FILES, VisionEncoder, count_parameters, vision_encoder
+from nbcore.models.weights import find_folder, load_exactly, read_state
 from nbcore.profiles import read_profile
 from nbcore.study_inputs import StudyInputs, device
 from nbcore.train import History
@@ -147,6 +148,24 @@ class StudyEncoders(StudyInputs):
         config = self.config(**changes)
         what = [config.vision, config.image_size, config.encoder_options.get("upsample"), config.vision_weights]
         return Encoder(digest(["imagenet", what]), seed, "", config, config.vision_weights)
+
+    @cached_property
+    def has_natural(self) -> bool:
+        """Whether the weights of a model of natural images and captions are at hand (Table 5 of MGCA)."""
+        source = self.settings.natural
+        if source is None:
+            return False
+        try:
+            find_folder(source, files=HUB_FILES, download=self.settings.download)
+        except UserError as error:
+            print(error)
+            return False
+        return True
+
+    def natural(self, seed: int) -> Encoder:
+        """The image encoder of that model: OpenCLIP's ViT-B/16."""
+        changes = {"vision": "clip_vit_base_patch16", "upsample": None}
+        return self.imagenet(seed, **changes, vision_weights=self.settings.natural)
 
     @property
     def transformer(self) -> dict[str, Any]:

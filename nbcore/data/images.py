@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _RECIPE = 2  # part of the cache's key: raise it when the same file would give other pixels
 _WORKERS = 2
+_LOADING = Lock()
 _PATIENCE = 3.0  # seconds of silence before a progress bar appears
 
 
@@ -68,9 +71,17 @@ def _is_dicom(path: Path) -> bool:
     return path.suffix.lower() in {".dcm", ".dicom"}
 
 
-def _dicom_record(path: Path, **options: Any) -> "FileDataset":
-    import pydicom
+def _pydicom() -> ModuleType:
+    """The library, loaded when first needed; two threads that begin at once would see it half loaded."""
+    with _LOADING:
+        import pydicom
+        import pydicom.pixels
 
+        return pydicom
+
+
+def _dicom_record(path: Path, **options: Any) -> "FileDataset":
+    pydicom = _pydicom()
     try:
         return pydicom.dcmread(path, **options)
     except pydicom.errors.InvalidDicomError as error:
@@ -92,8 +103,6 @@ def _read_dicom(path: Path) -> np.ndarray:
 
 def _refuse_unreadable(record: "FileDataset") -> None:
     """Raise ValueError, saying what to do, for a DICOM record that is no single picture or cannot be decompressed."""
-    from pydicom.pixels import get_decoder
-
     if "PixelData" not in record:
         raise ValueError("the DICOM file holds no pixels; fetch it again")
     if (frames := int(record.get("NumberOfFrames") or 1)) != 1:
@@ -101,7 +110,7 @@ def _refuse_unreadable(record: "FileDataset") -> None:
     syntax = record.file_meta.TransferSyntaxUID
     if syntax.is_compressed:
         try:
-            available = get_decoder(syntax).is_available
+            available = _pydicom().pixels.get_decoder(syntax).is_available
         except NotImplementedError:
             available = False
         if not available:

@@ -45,6 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "mask_pads": False,
         "normalize_patch_output": False,  # in the ViT branch; the ResNet branch does
         "official_shift": True,
+        "rescale_prototypes": True,
     },
 }
 
@@ -85,6 +86,9 @@ class Config(PairConfig):
     prototype_temperature: float = Field(0.2, gt=0, description="Sect. 4.1: tau_3")
     sinkhorn_epsilon: float = Field(0.05, gt=0, description="code")
     sinkhorn_iterations: int = Field(3, ge=1, description="code")
+    rescale_prototypes: bool = Field(
+        False, description="ours: normalised in Eq. 7; the code overwrites them with unit rows before every step"
+    )
     freeze_prototypes: int = Field(1, ge=0, description="code: epochs before the prototypes learn")
 
     image_size: int = Field(224, gt=0, description="code: side of the crop, pixels")
@@ -163,6 +167,9 @@ class Mgca(PairMethod):
             if config.token_weight:
                 losses["cta"] = config.token_weight * self._token_alignment(aligned)
             if config.prototype_weight:
+                if config.rescale_prototypes:
+                    with torch.no_grad():
+                        self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
                 prototypes = self.prototypes.detach() if self.prototypes_are_frozen else self.prototypes
                 losses["cpa"] = config.prototype_weight * prototype_alignment(
                     image,
@@ -171,6 +178,7 @@ class Mgca(PairMethod):
                     config.prototype_temperature,
                     config.sinkhorn_epsilon,
                     config.sinkhorn_iterations,
+                    normalize_prototypes=not config.rescale_prototypes,
                 )
         losses["total"] = sum(losses.values())
         return losses

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nbcore.errors import UsageError
 from nbcore.models.weights import find_folder, load_exactly, read_state
 
-_HUB_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
+HUB_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 
 
 def _tiny_resnet() -> ResNet:
@@ -35,6 +35,9 @@ _BUILDERS = {
     "resnet50": lambda image_size: timm.create_model("resnet50", num_classes=0),
     "vit_base_patch16": lambda image_size: timm.create_model(
         "vit_base_patch16_224", img_size=image_size, num_classes=0, dynamic_img_size=True
+    ),
+    "clip_vit_base_patch16": lambda image_size: timm.create_model(
+        "vit_base_patch16_clip_224", img_size=image_size, num_classes=0, dynamic_img_size=True
     ),
     "tiny_resnet": lambda image_size: _tiny_resnet(),
     "tiny_vit": _tiny_vit,
@@ -177,7 +180,7 @@ def vision_encoder(
     encoder = VisionEncoder(_BUILDERS[name](image_size), upsample, region_stage)
     if weights is not None:
         path = Path(weights).expanduser()
-        folder = path if path.exists() else find_folder(weights, files=_HUB_FILES, download=download)
+        folder = path if path.exists() else find_folder(weights, files=HUB_FILES, download=download)
         load_exactly(encoder.backbone, read_state(folder), source=weights, ignore=("fc.", "head."))
     return encoder.to(memory_format=torch.channels_last)  # convolutions of few channels run up to 1.5 times as fast
 

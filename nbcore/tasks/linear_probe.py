@@ -41,11 +41,6 @@ class Probe:
     penalty: float
     valid_score: float
 
-    @property
-    def valid_auc(self) -> float:
-        """`valid_score` of a "binary" probe."""
-        return self.valid_score
-
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Logits, (n, D) -> (n, C)."""
         return ((features - self.mean) / self.scale) @ self.weight + self.bias

@@ -1,7 +1,7 @@
 """Speed, as medians and ratios of one run on two threads: `make bench`, or `python -m tests.benchmarks [NAME ...]`.
 
-Each module beside this one has a `run()` that prints its lines. Nothing here is asserted: a time depends on the machine,
-a ratio on what else it does.
+Each module beside this one has a `run()` that prints its lines. Nothing here is asserted: a time depends on the
+machine, a ratio on what else it does.
 """
 
 import sys

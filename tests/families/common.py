@@ -28,7 +28,7 @@ class Case:
         if self.ours.shape != self.golden.shape:
             return float("inf")
         difference = np.abs(self.ours.astype(np.float64) - self.golden.astype(np.float64))
-        return float(difference.max(initial=0) / max(np.abs(self.golden).max(initial=0), 1e-300))
+        return float(difference.max(initial=0) / max(float(np.abs(self.golden).max(initial=0)), 1e-300))
 
     @property
     def ok(self) -> bool:

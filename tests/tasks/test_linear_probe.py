@@ -67,8 +67,8 @@ def test_penalty_is_chosen_on_validation_data(monkeypatch):
     scores = {}
     for penalty in linear_probe.PENALTIES:
         monkeypatch.setattr(linear_probe, "PENALTIES", (penalty,))
-        scores[penalty] = fit_probe((train, labels), (valid, labels_valid)).valid_auc
-    assert probe.valid_auc == pytest.approx(max(scores.values()), abs=5e-3)
+        scores[penalty] = fit_probe((train, labels), (valid, labels_valid)).valid_score
+    assert probe.valid_score == pytest.approx(max(scores.values()), abs=5e-3)
     assert probe.penalty != 0.001
 
 

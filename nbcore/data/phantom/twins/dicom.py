@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from nbcore.data.phantom.world import ChestStudy
 
@@ -24,10 +27,6 @@ def write_dicom(path: Path, pixels: np.ndarray, study: ChestStudy) -> None:
 
     The form is drawn by the study's seed, so it tells nothing of the findings.
     """
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.encaps import encapsulate
-    from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
-
     form = _FORMS[study.seed // 4 % len(_FORMS)]  # its last two bits place the side marker
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = JPEGBaseline8Bit if form == "compressed" else ExplicitVRLittleEndian

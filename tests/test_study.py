@@ -1,0 +1,140 @@
+"""Steps of a study on twins of a few dozen pictures."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from nbcore.errors import UsageError
+from nbcore.models.vision import VisionEncoder
+from nbcore.study import Study
+
+TINY = {
+    "twin_images": {"mimic-cxr": 80, "chexpert": 60, "siim-acr": 60, "rsna-pneumonia": 60},
+    "probe_on": ["chexpert"],
+    "segment_on": ["siim-acr", "rsna-pneumonia"],
+    "detect_on": ["rsna-pneumonia"],
+    "transformer": None,
+    "standin_width": 32,
+    "batch_size": 16,
+    "threads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+def open_study(root, notebook="mgca", profile="smoke", **changes) -> Study:
+    return Study.open(
+        notebook, profile=profile, seed=0, data_root=None, output_root=str(root), overrides={**TINY, **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def study(root):
+    before = torch.get_num_threads()
+    yield open_study(root)
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "demo"])
+@pytest.mark.parametrize("method", ["mgca", "convirt", "gloria"])
+def test_notebooks_share_what_they_pre_train(tmp_path, profile, method):
+    """The baseline of one notebook is the other notebook's own run, so that it is trained once."""
+    mflag, mgca = (
+        Study.open(name, profile=profile, seed=0, data_root=None, output_root=str(tmp_path), overrides={})
+        for name in ("mflag", "mgca")
+    )
+    assert mflag.config(method) == mgca.config(method)
+    common = mflag.settings.twin_images.keys() & mgca.settings.twin_images.keys()
+    assert "mimic-cxr" in common
+    for name in common:
+        assert mflag.settings.twin_images[name] == mgca.settings.twin_images[name]
+    for field in ("standin_width", "standin_layers", "standin_epochs", "max_length", "pretrain_split", "threads"):
+        assert getattr(mflag.settings, field) == getattr(mgca.settings, field)
+
+
+def test_a_baseline_takes_what_makes_it_comparable_from_the_study(root):
+    study = open_study(root, vision="tiny_vit", baselines={"convirt": {"temperature": 0.3}})
+    config = study.config("convirt")
+    assert (config.vision, config.temperature, config.projector_width) == ("tiny_vit", 0.3, 64)
+    with pytest.raises(UsageError, match=r"unknown method 'convrt' \(did you mean 'convirt'\?\)"):
+        study.config("convrt")
+
+
+def test_twins_of_one_hospital_show_different_patients(study):
+    one, other = (study.images(study.samples(name)) for name in ("mimic-cxr", "chexpert"))
+    seen = {picture.tobytes() for picture in one}
+    assert not any(picture.tobytes() in seen for picture in other)
+
+
+def test_a_frozen_encoder_sees_every_picture_once(study, monkeypatch):
+    seen = Counter()
+    maps = VisionEncoder.maps
+
+    def count(self, images):
+        seen.update(image.numpy().tobytes() for image in images)
+        return maps(self, images)
+
+    monkeypatch.setattr(VisionEncoder, "maps", count)
+    rows = study.localize(study.random(0), "rsna-pneumonia", [0.5, 1.0], ["segmentation", "detection"])
+    assert set(seen.values()) == {1}
+    assert len(seen) == len(study.samples("rsna-pneumonia"))
+    assert [(row["task"], row["fraction"]) for row in rows] == [
+        ("segmentation", 0.5), ("segmentation", 1.0), ("detection", 0.5), ("detection", 1.0)
+    ]  # fmt: skip
+    test = (study.samples("rsna-pneumonia").table["split"] == "test").sum()
+    assert {row["test_images"] for row in rows} == {test}
+    assert rows[0]["images"] < rows[1]["images"]
+    assert all(0 <= row.get("dice", row.get("map")) <= 1 for row in rows)
+
+
+def test_siim_learns_from_as_many_negatives_as_positives(study):
+    samples = study.samples("siim-acr")
+    rows = study._rows(samples, 1.0, 0, balanced=True)
+    chosen = samples.subset(rows)
+    assert set(chosen.table["split"]) == {"train"}
+    positives = (chosen.table["mask"] != "").sum()
+    assert positives == (samples.split("train").table["mask"] != "").sum()
+    assert len(rows) - positives == min(positives, len(samples.split("train")) - positives)
+
+
+def test_retrieval_is_about_pairs_that_were_not_learnt(study, root):
+    encoder = study.pretrain(0)
+    found = study.retrieval(encoder)
+    assert all(0 <= value <= 1 for value in found.values())
+    assert "image_to_report_recall@10" in found
+    with pytest.raises(UsageError, match="pretrain_split"):
+        open_study(root, pretrain_split="all").retrieval(encoder)
+
+
+def test_word_maps_lie_over_the_pictures_they_are_of(study):
+    encoder = study.pretrain(0)
+    found = study.word_maps(encoder, "siim-acr", 4)
+    assert found.pictures.shape == found.maps.shape == found.outlines.shape
+    assert (found.maps >= 0).all() and found.outlines.any(axis=(1, 2)).all()
+    result = study.pointing(encoder, "siim-acr")
+    assert 0 <= result.hits <= 1 and result.pictures >= 4
+
+
+def test_prototypes_and_findings(study):
+    encoder = study.pretrain(0)
+    samples, classes = study.single_findings("chexpert")
+    assert study.findings("chexpert") == ["Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"]
+    assert len(samples) == len(classes) and set(classes) <= set(range(5))
+    embeddings, nearest = study.assignments(encoder, samples)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
+    assert set(nearest) <= set(range(study.settings.prototypes))
+    assert -1 <= study.agreement(encoder, "chexpert") <= 1
+
+
+def test_steps_in_other_processes_give_the_same_numbers(study, root, tmp_path):
+    here = study.pretrain_all({"MGCA": ("mgca", {})})
+    other = open_study(tmp_path, jobs=2)  # a cache of its own: everything is computed again
+    there = other.pretrain_all({"MGCA": ("mgca", {})})
+    assert here["MGCA"][0].weights.read_bytes() == there["MGCA"][0].weights.read_bytes()
+    one, two = study.probe_all(here, [1.0]), other.probe_all(there, [1.0])
+    assert one.equals(two)
