@@ -19,5 +19,10 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         A scalar >= 0; log B for embeddings that say nothing.
     """
     logits = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature  # (B, B)
+    return sum(both_directions(logits)) / 2
+
+
+def both_directions(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the diagonal of (B, B) along its rows, and along its columns: two scalars >= 0."""
     target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return F.cross_entropy(logits, target), F.cross_entropy(logits.T, target)

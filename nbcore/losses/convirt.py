@@ -3,9 +3,10 @@
 Shapes: B batch, D width.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from nbcore.losses.contrastive import both_directions
 
 
 def convirt_loss(image: Tensor, report: Tensor, weight: float = 0.75, temperature: float = 0.1) -> Tensor:
@@ -23,5 +24,5 @@ def convirt_loss(image: Tensor, report: Tensor, weight: float = 0.75, temperatur
         A scalar >= 0; log B for embeddings that say nothing.
     """
     logits = F.normalize(image, dim=1) @ F.normalize(report, dim=1).T / temperature  # (B, B)
-    target = torch.arange(len(logits), device=logits.device)
-    return weight * F.cross_entropy(logits, target) + (1 - weight) * F.cross_entropy(logits.T, target)
+    to_report, to_image = both_directions(logits)
+    return weight * to_report + (1 - weight) * to_image

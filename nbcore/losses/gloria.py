@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nbcore.losses.contrastive import both_directions
+
 Aggregate = Literal["sum", "mean"]
 _CHUNK = 2**21  # attention entries computed at a time: some images against all reports
 
@@ -23,7 +25,7 @@ def global_loss(image: Tensor, report: Tensor, temperature: float = 10.0) -> tup
     Returns:
         two scalars >= 0: each image finding its report, each report finding its image.
     """
-    return _both_directions(temperature * F.normalize(image, dim=1) @ F.normalize(report, dim=1).T)  # (B, B)
+    return both_directions(temperature * F.normalize(image, dim=1) @ F.normalize(report, dim=1).T)  # (B, B)
 
 
 def local_loss(
@@ -44,7 +46,7 @@ def local_loss(
     Returns:
         two scalars >= 0: each image finding its report, each report finding its image.
     """
-    return _both_directions(
+    return both_directions(
         local_similarity(regions, words, mask, attention_temperature, word_temperature, temperature, aggregate)
     )
 
@@ -123,9 +125,3 @@ def _word_cosines(regions: Tensor, words: Tensor, mask: Tensor, temperature: flo
     # |c| is no shorter than its part along w: without rounding errors nothing changes, and no cosine leaves [-1, 1]
     length = torch.maximum(square, along.square()).clamp_min(1e-16).sqrt()
     return (along / length).unflatten(1, mask.shape)  # (B, T, L)
-
-
-def _both_directions(similarity: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the diagonal of (B, B) along its rows, and along its columns."""
-    target = torch.arange(len(similarity), device=similarity.device)
-    return F.cross_entropy(similarity, target), F.cross_entropy(similarity.T, target)
