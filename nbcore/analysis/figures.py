@@ -30,16 +30,21 @@ def image_grid(images: Sequence[np.ndarray], titles: Sequence[str], columns: int
 
 
 def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Each loss by epoch, a panel a loss and a line a run, in one colour throughout."""
+    """Each loss by epoch, a panel a loss and a line a run, in one colour throughout; a wide range is logarithmic."""
     losses = sorted({key for history in histories.values() for key in history if key != "lr"})
-    fig, axes = plt.subplots(1, len(losses), figsize=(4 * len(losses), 2.8), squeeze=False)
+    columns = min(3, len(losses))
+    rows = -(-len(losses) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.7 * rows), squeeze=False)
+    for axis in axes.flat[len(losses) :]:
+        axis.set_axis_off()
     for axis, key in zip(axes.flat, losses):
         for color, (name, history) in zip(sns.color_palette(n_colors=len(histories)), histories.items()):
             if key in history:
                 epochs = range(1, len(history[key]) + 1)
                 axis.plot(epochs, history[key], label=name, color=color, linewidth=1.2, marker=".")
-        axis.set(title=key, xlabel="epoch", yscale="log")
-    axes.flat[-1].legend(fontsize=7)  # every method has a total
+        low, high = np.abs(axis.dataLim.intervaly)
+        axis.set(title=key, xlabel="epoch", yscale="log" if high > 10 * low > 0 else "linear")
+    axes.flat[len(losses) - 1].legend(fontsize=7)  # every method has a total
     fig.tight_layout()
     return fig
 

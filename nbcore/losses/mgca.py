@@ -16,7 +16,7 @@ from nbcore.losses.sinkhorn import sinkhorn_codes
 
 Reduction = Literal["mean", "sum"]
 _DIRECTIONS = {"mean": 0.5, "sum": 1.0}  # weight of each of the two directions
-_CPU_CHUNK = 8  # samples whose similarities stay in a core's cache
+_CPU_CHUNK = 12  # samples whose similarities stay in a core's cache
 _LARGEST_EXPONENT = 40.0  # leaves sums and products of exponentials far from either end of float32
 _SMALLEST_SUM = 1e-30  # what a sum of exponentials is taken for if it is less: the sums of padding are 0
 
