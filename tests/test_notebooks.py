@@ -5,8 +5,9 @@ import re
 import nbformat
 import pytest
 
+from nbcore.methods.registry import METHODS
 from nbcore.paths import NOTEBOOKS, PROFILES
-from nbcore.profiles import PROFILE_NAMES, notebooks
+from nbcore.profiles import PROFILE_NAMES, notebooks, read_profile
 from nbcore.settings import load_settings
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -59,5 +60,13 @@ def test_profiles_are_valid_settings(name, profile):
     assert (settings.source == "twin") == (profile in ("smoke", "demo"))
 
 
-def test_every_profile_file_has_a_notebook():
-    assert {path.stem for path in PROFILES.glob("*.yaml")} <= {path.stem for path in PATHS}
+def test_every_profile_file_has_a_notebook_or_is_a_baselines():
+    assert {path.stem for path in PROFILES.glob("*.yaml")} <= {path.stem for path in PATHS} | METHODS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - set(notebooks())))
+@pytest.mark.parametrize("profile", PROFILE_NAMES)
+def test_profiles_of_baselines_are_valid_configurations(name, profile):
+    values = read_profile(name, profile)
+    assert (values == {}) == (profile == "paper")
+    METHODS[name].config(**values)

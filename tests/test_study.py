@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from nbcore.data.masks import has_outline
 from nbcore.errors import UsageError
 from nbcore.models.vision import VisionEncoder
 from nbcore.study import Study
@@ -117,7 +118,8 @@ def test_word_maps_lie_over_the_pictures_they_are_of(study):
     assert found.pictures.shape == found.maps.shape == found.outlines.shape
     assert (found.maps >= 0).all() and found.outlines.any(axis=(1, 2)).all()
     result = study.pointing(encoder, "siim-acr")
-    assert 0 <= result.hits <= 1 and result.pictures >= 4
+    assert 0 <= result.hits <= 1
+    assert result.pictures == has_outline(study.samples("siim-acr").split("test")).sum() > 1
 
 
 def test_prototypes_and_findings(study):

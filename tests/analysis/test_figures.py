@@ -36,3 +36,28 @@ def test_spectra_start_at_one():
 
 def test_gallery_of_nothing_is_a_blank_page():
     assert figures.image_grid([], []) is not None
+
+
+def test_outlined_pictures_have_an_outline_where_there_is_something_to_find():
+    pictures, outlines = np.zeros((3, 16, 16), np.uint8), np.zeros((3, 16, 16), bool)
+    outlines[0, 4:8, 4:8] = True
+    fig = figures.outlined(pictures, outlines, ["a", "b", "c"], heat=np.ones((3, 16, 16)), columns=2)
+    drawn = [axis for axis in fig.axes if axis.images]
+    assert [axis.get_title() for axis in drawn] == ["a", "b", "c"]
+    assert [len(axis.images) for axis in drawn] == [2, 2, 2]
+    assert [bool(axis.collections) for axis in drawn] == [True, False, False]
+
+
+def test_embeddings_are_coloured_by_every_grouping():
+    points = np.random.default_rng(0).normal(size=(12, 2))
+    fig = figures.embedding_scatter(points, {"finding": ["x", "y"] * 6, "prototype": [str(i) for i in range(12)]})
+    assert [axis.get_title() for axis in fig.axes] == ["finding", "prototype"]
+    assert [len(axis.collections) for axis in fig.axes] == [2, 12]
+    assert [axis.get_legend() is None for axis in fig.axes] == [False, True]  # twelve names would hide the points
+
+
+def test_training_curves_are_logarithmic_over_a_wide_range_only():
+    history = {"total": [100.0, 1.0], "ita": [3.0, 2.0], "lr": [1.0, 1.0]}
+    fig = figures.training_curves({"one": history, "two": {"total": [50.0, 2.0]}})
+    scales = {axis.get_title(): axis.get_yscale() for axis in fig.axes if axis.lines}
+    assert scales == {"ita": "linear", "total": "log"}

@@ -66,3 +66,21 @@ def test_official_augmentation_turns_the_image():
     turned = prepare(stored, 16, "official", generator())[:, 0]
     left_is_brightest = turned[:, 4:12, :3].mean(dim=(1, 2)) > turned[:, 4:12, 8:].mean(dim=(1, 2)) + 1
     assert left_is_brightest.float().mean() < 0.7
+
+
+def test_convirt_views_stay_in_range_differ_and_repeat_with_the_seed():
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 40, 40), dtype=np.uint8))
+    views = [prepare(images, 32, "convirt", torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert views[0].shape == (6, 1, 32, 32)
+    assert views[0].min() >= -1 - 1e-5 and views[0].max() <= 1 + 1e-5
+    assert torch.equal(views[0], views[1]) and not torch.equal(views[0], views[2])
+
+
+def test_convirt_views_flip_half_of_the_pictures_and_blur_them():
+    left = torch.zeros(200, 64, 64, dtype=torch.uint8)
+    left[:, 16:48, 14:26] = 255  # a bar left of the middle, in every window
+    views = prepare(left, 64, "convirt", torch.Generator().manual_seed(0)) + 1
+    columns = views.mean(dim=(1, 2))  # (200, 64)
+    centre = (columns * torch.arange(64)).sum(1) / columns.sum(1)
+    assert 0.4 < (centre > 32).float().mean() < 0.6
+    assert len(views[0].unique()) > 20  # edges are no longer sharp

@@ -102,7 +102,7 @@ def test_reports_tell_of_their_own_image(twin: Twin) -> None:
     denied = text.str.contains("no evidence of pneumothorax|without pneumothorax|no pneumothorax")
     ill = samples.table["label:Pneumothorax"] == 1
     assert denied.any() and ill.any() and not (denied & ill).any()
-    assert text.str.fullmatch(r"[a-z0-9_ ]+").all()
+    assert text.str.fullmatch(r"[a-z0-9_ \n]+").all()
     assert len(load("covid-chestxray", twin("covid-chestxray")).pairs()) == IMAGES
 
 
