@@ -11,11 +11,13 @@ classes.
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_convert
@@ -29,6 +31,7 @@ from nbcore.models.vision import VisionEncoder
 from nbcore.selection import Monitor
 from nbcore.train import Batch, Dataset, fit
 
+Augmentation = Literal["none", "flip_shift"]
 MAPS = ("map0", "map1", "map2")
 IOU_THRESHOLDS = tuple(i / 100 for i in range(40, 80, 5))  # MGCA, Sect. 4.2; their mean is the mAP of its Table 2
 MAX_DETECTIONS = 100  # of an image, COCO's limit
@@ -49,6 +52,8 @@ class DetectionConfig(TrainConfig):
     batch_size: int = Field(16, ge=1)  # 8 on 1 % of RSNA or Object-CXR; Med-UniC: 2 to 4
     learning_rate: float = Field(5e-4, gt=0)  # 2e-4 on 1 % of RSNA, 2.5e-4 on 1 % of Object-CXR; constant, AdamW
     weight_decay: float = Field(1e-6, ge=0)
+
+    augmentation: Augmentation = "none"  # of images, where the encoder is trained; the official code has none
 
     # --- prediction
     # least objectness; where data are few, 0.5 leaves few detections and mAP starves: 0.05 lets it see the ranking
@@ -104,11 +109,49 @@ class Detector(nn.Module):
         return detections(torch.cat(grids, dim=1), self.config.confidence, self.config.nms_overlap)
 
 
-def views(batch: Batch) -> Batch:
-    """Stored rows as a detector sees them: images in [-1, 1], the rest as it is; there is no augmentation."""
+def views(batch: Batch, generator: torch.Generator | None = None, *, augmentation: Augmentation = "none") -> Batch:
+    """Stored rows as a detector sees them: images in [-1, 1], moved with their boxes if asked to; maps as they are.
+
+    Args:
+        batch: "boxes" (see `box_targets`) and "image" uint8 (B, H, H), or maps.
+        generator: source of randomness; needed unless `augmentation` is "none".
+        augmentation: of images; "none" where there are maps.
+    """
     if "image" not in batch:
         return batch
-    return {**batch, "image": prepare(batch["image"], batch["image"].shape[-1], "none")}
+    image = prepare(batch["image"], batch["image"].shape[-1], "none")  # (B, 1, H, H)
+    if augmentation == "none":
+        return {**batch, "image": image}
+    image, boxes = flip_and_shift(image, batch["boxes"], generator)
+    return {**batch, "image": image, "boxes": boxes}
+
+
+def flip_and_shift(
+    image: Tensor, boxes: Tensor, generator: torch.Generator, reach: float = 0.15
+) -> tuple[Tensor, Tensor]:
+    """Mirror half of the pictures, and move each by up to `reach` of its side either way; what comes in is black.
+
+    Args:
+        image: (B, 1, H, H) in [-1, 1].
+        boxes: (B, M, 5), see `box_targets`. A box whose centre leaves the picture is dropped, none is cut.
+        generator: source of randomness.
+
+    Returns:
+        Pictures and boxes after the same map.
+    """
+    drawn = torch.rand((3, len(image)), generator=generator, device=generator.device).to(image.device)
+    sign = torch.where(drawn[0] < 0.5, -1.0, 1.0)  # (B,)
+    pixels = image.shape[-1]
+    x, y = ((2 * drawn[1:] - 1) * reach * pixels).round() / pixels  # in sides of the picture: whole pixels
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    source = torch.stack([sign, zero, -2 * x * sign, zero, one, -2 * y], dim=1).view(-1, 2, 3)  # target -> source
+    grid = F.affine_grid(source, list(image.shape), align_corners=False)  # (B, H, H, 2)
+    moved = F.grid_sample(image + 1, grid, align_corners=False) - 1
+    kind, centre_x, centre_y, width, height = boxes.unbind(-1)  # (B, M) each
+    centre_x = 0.5 + sign[:, None] * (centre_x - 0.5) + x[:, None]
+    centre_y = centre_y + y[:, None]
+    inside = (centre_x > 0) & (centre_x < 1) & (centre_y > 0) & (centre_y < 1) & (width > 0)
+    return moved, torch.stack([kind, centre_x, centre_y, width, height], dim=-1) * inside[..., None]
 
 
 def detections(decoded: Tensor, confidence: float, nms_overlap: float) -> list[Tensor]:
@@ -310,7 +353,7 @@ def fit_detection(
         config,
         seed=seed,
         directory=directory,
-        transform=lambda batch, _: views(batch),
+        transform=partial(views, augmentation=config.augmentation),
         monitor=monitor,
     )
     best = int(np.nanargmax(history.scores))

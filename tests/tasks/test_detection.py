@@ -19,6 +19,7 @@ from nbcore.tasks.detection import (
     detections,
     evaluate_detection,
     fit_detection,
+    flip_and_shift,
     views,
 )
 from nbcore.tasks.features import extract_maps
@@ -295,3 +296,29 @@ def test_defaults_are_the_published_values():
     config = DetectionConfig()
     assert (config.learning_rate, config.weight_decay, config.batch_size) == (5e-4, 1e-6, 16)
     assert (config.epochs, config.patience, config.confidence, config.nms_overlap) == (50, 10, 0.5, 0.5)
+
+
+def test_flipped_and_shifted_boxes_stay_on_what_they_enclose():
+    side, generator = 32, torch.Generator().manual_seed(0)
+    corners = np.random.default_rng(0).integers(4, 20, (40, 2))
+    image = torch.full((40, 1, side, side), -1.0)
+    for picture, (x, y) in zip(image, corners):
+        picture[0, y : y + 6, x : x + 9] = 1
+    boxes = torch.from_numpy(box_targets([[(x, y, 9, 6)] for x, y in corners], side))
+    moved, targets = flip_and_shift(image, boxes, generator)
+    assert (targets[:, 0, 1] - boxes[:, 0, 1]).unique().numel() > 5
+    found = box_corners(targets.numpy(), side)
+    assert sum(map(len, found)) == 40
+    for picture, ((left, top, right, bottom, _),) in zip(moved[:, 0], found):
+        rows, columns = torch.nonzero(picture > 0, as_tuple=True)
+        visible = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        box = np.clip([left, top, right, bottom], 0, side)  # what has left the picture cannot be seen
+        np.testing.assert_allclose([int(edge) for edge in visible], box, atol=1.01)
+
+
+def test_a_box_whose_centre_leaves_the_picture_is_dropped_and_padding_stays_empty():
+    boxes = torch.tensor([[[0.0, 0.02, 0.5, 0.04, 0.2], [0.0, 0.0, 0.0, 0.0, 0.0]]]).repeat(200, 1, 1)
+    _, targets = flip_and_shift(torch.zeros(200, 1, 16, 16), boxes, torch.Generator().manual_seed(0), reach=0.5)
+    kept = targets[:, 0, 3] > 0
+    assert 0.2 < kept.float().mean() < 0.8
+    assert (targets[~kept] == 0).all() and (targets[:, 1] == 0).all()
