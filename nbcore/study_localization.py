@@ -101,10 +101,14 @@ class StudyLocalization(StudyEncoders):
         return json.loads((stage("localization", key, build, self.cache_root).path / "rows.json").read_text())
 
     def localize_supervised(self, name: str, task: Task, seed: int) -> dict[str, Any]:
-        """The same network trained end to end on all labels: the upper reference of a task."""
+        """The same network trained end to end on all labels: the upper reference of a task.
+
+        A detector's pictures are mirrored and shifted, or a thousand of them would be learnt by heart.
+        """
         encoder, samples = self.random(seed), self.samples(name)
         epochs = {"epochs": self.settings.supervised_epochs, "patience": self.settings.supervised_epochs}
-        config = self._task_config(task, name, 1.0).model_copy(update={"train_encoder": True, **epochs})
+        moved = {"augmentation": "flip_shift"} if task == "detection" else {}
+        config = self._task_config(task, name, 1.0).model_copy(update={"train_encoder": True, **epochs, **moved})
 
         def build(folder: Path) -> None:
             row = self._fit(encoder, samples, {}, 1.0, config, folder)

@@ -142,3 +142,11 @@ def test_steps_in_other_processes_give_the_same_numbers(study, root, tmp_path):
     assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
     one, two = study.probe_all(here, [1.0]), other.probe_all(there, [1.0])
     assert one.equals(two)
+
+
+def test_the_supervised_reference_trains_the_encoder_too(root):
+    study = open_study(root, supervised_epochs=1)
+    for task, name in study.localization_tasks:
+        found = study.localize_supervised(name, task, 0)
+        assert 0 <= found["dice" if task == "segmentation" else "map"] <= 1
+        assert found["images"] <= (study.samples(name).table["split"] == "train").sum()
