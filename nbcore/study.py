@@ -22,7 +22,7 @@ from nbcore.checkpoint import NO_INFLUENCE
 from nbcore.config import TrainConfig
 from nbcore.data import Samples, label_fraction, load_manifest
 from nbcore.data.batches import Augmentation, Columns, prepare
-from nbcore.files import atomic_write, digest
+from nbcore.files import atomic_write
 from nbcore.methods.supervised import Supervised
 from nbcore.study_alignment import StudyAlignment
 from nbcore.study_encoders import Encoder
@@ -68,7 +68,7 @@ class Study(StudyLocalization, StudyAlignment):
         key = {
             "config": config.model_dump(mode="json", exclude=NO_INFLUENCE),
             "vision": [settings.vision, settings.image_size, settings.resize],
-            "data": [samples.fingerprint(), digest(labels.tolist())],
+            "data": [samples.fingerprint(), *self._label_key(name)],
             "seed": seed,
         }
         return json.loads((stage("supervised", key, build, self.cache_root).path / "score.json").read_text())
@@ -91,6 +91,11 @@ class Study(StudyLocalization, StudyAlignment):
         labels = samples.labels(manifest.uncertain.get(self.notebook, "zero"))[:, columns]
         exclusive = manifest.exclusive and (labels.sum(axis=1) == 1).all()
         return labels, "multiclass" if exclusive else "binary"
+
+    def _label_key(self, name: str) -> list[Any]:
+        """What `labels` depends on beside the table."""
+        manifest = load_manifest(name)
+        return [manifest.classes, manifest.uncertain.get(self.notebook), manifest.exclusive]
 
     def score_name(self, name: str) -> str:
         """What the score of its probes is, as the papers' tables call it."""
@@ -127,7 +132,7 @@ class Study(StudyLocalization, StudyAlignment):
 
         key = {
             "encoder": encoder.key,
-            "data": [samples.fingerprint(), digest(labels.tolist())],
+            "data": [samples.fingerprint(), *self._label_key(name)],
             "pixels": [settings.resize, settings.image_size],
             "fractions": list(fractions),
             "seed": encoder.seed,
