@@ -20,8 +20,8 @@ class TrainConfig(BaseModel):
     rate_factors: dict[str, float] = {}  # of the learning rate, by the first part of a parameter's name ("text")
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float | None = Field(None, gt=0)  # largest L2 norm of the whole gradient
-    schedule: Literal["constant", "warmup_cosine", "cosine_restarts"] = "constant"
-    warmup_fraction: float = Field(0.0, ge=0, lt=1)  # of all optimiser steps (warmup_cosine)
+    schedule: Literal["constant", "warmup_linear", "warmup_cosine", "cosine_restarts"] = "constant"
+    warmup_fraction: float = Field(0.0, ge=0, lt=1)  # of all optimiser steps (warmup_linear, warmup_cosine)
     restart_fraction: float = Field(1.0, gt=0, le=1)  # of all optimiser steps (cosine_restarts)
     min_lr: float = Field(0.0, ge=0)
     checkpoint_seconds: float = Field(30.0, ge=0)  # between checkpoints; 0 writes one after every step

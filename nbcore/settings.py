@@ -22,6 +22,10 @@ class StudySettings(BaseModel):
     source: Source = Field("real", description="twins, or the real data below data_root")
     pretrain_on: str = Field("mimic-cxr", description="Sect. 3.1")
     pretrain_split: Literal["train", "all"] = Field("train", description="images whose reports are learnt from")
+    pairs_each: int | None = Field(None, gt=0, description="ours: at most so many pairs a set, for bilingual methods")
+    corpus: dict[Literal["en", "es"], str] = Field(
+        {}, description="ours: collections of texts that language models learn from; absent: the pairs' own reports"
+    )
     probe_on: list[str] = Field(min_length=1)
     segment_on: list[str]
     detect_on: list[str]
@@ -47,14 +51,25 @@ class StudySettings(BaseModel):
     standin_vocabulary: int = Field(2000, ge=200, description="ours: word pieces")
 
     @property
+    def pair_sets(self) -> list[str]:
+        """The data sets that give image-report pairs."""
+        return [self.pretrain_on]
+
+    @property
+    def test_sets(self) -> list[str]:
+        """The data sets whose test images are scored, each once."""
+        return list(dict.fromkeys([*self.probe_on, *self.segment_on, *self.detect_on]))
+
+    @property
     def data_sets(self) -> list[str]:
         """All data sets of the study, each once."""
-        return list(dict.fromkeys([self.pretrain_on, *self.probe_on, *self.segment_on, *self.detect_on]))
+        return list(dict.fromkeys([*self.pair_sets, *self.test_sets]))
 
     @model_validator(mode="after")
     def _test_images_stay_unseen(self) -> Self:
-        if self.pretrain_split == "all" and self.pretrain_on in self.probe_on:
-            raise ValueError(f"pretrain_split must be 'train' where {self.pretrain_on} is probed, too")
+        for name in set(self.pair_sets) & set(self.test_sets):
+            if self.pretrain_split == "all":
+                raise ValueError(f"pretrain_split must be 'train' where {name} is a test set, too")
         return self
 
 
@@ -65,7 +80,8 @@ def settings_class(notebook: str) -> type[StudySettings]:
         UsageError: no such notebook.
     """
     check_notebook(notebook)
-    from nbcore.methods import mflag, mgca  # import torch: not before a notebook is asked for
+    from nbcore.methods import med_unic, mflag, mgca  # import torch: not before a notebook is asked for
+    from nbcore.models.text import Trainable
 
     class MFlagSettings(mflag.Config, StudySettings):
         probe_on: list[str] = Field(["mimic-cxr", "chexpert", "nih-chestxray14"], min_length=1, description="Sect. 3.2")
@@ -82,12 +98,56 @@ def settings_class(notebook: str) -> type[StudySettings]:
         natural: str | None = Field(
             "timm/vit_base_patch16_clip_224.laion2b", description="ours: OpenCLIP's, for Table 5; the paper has BLIP"
         )
+        natural_vision: str = Field("clip_vit_base_patch16", description="ours: the network of `natural`")
         ablate_transformer: bool = Field(True, description="Sect. 4.4: Table 4 classifies with the transformer")
         transformer_weights: str | None = Field(
             "timm/deit_base_patch16_224.fb_in1k", description="code: DeiT, what the transformer starts from"
         )
 
-    return {"mflag": MFlagSettings, "mgca": MgcaSettings}[notebook]
+    class MedUnicSettings(med_unic.Config, StudySettings):
+        pretrain_on: str = Field("mimic-cxr", description="Sect. 4.1: English pairs; those of the other methods")
+        pretrain_also: list[str] = Field(["padchest"], description="Sect. 4.1: Spanish pairs")
+        probe_on: list[str] = Field(["chexpert", "rsna-pneumonia", "covidx"], min_length=1, description="Sect. 4.2")
+        segment_on: list[str] = Field(["siim-acr", "rsna-pneumonia"], description="Sect. 4.2")
+        detect_on: list[str] = Field(["rsna-pneumonia", "object-cxr"], description="Sect. 4.2")
+        zero_shot_on: list[str] = Field(["chexlocalize", "padchest"], description="Sect. 4.2: CXP500 and PDC")
+        prompt_style: Literal["paper", "official"] = Field("paper", description='Sect. 4.2: "{d}", "No {d}"')
+        gradcam_stage: int = Field(4, ge=1, le=4, description="code: layer 4 of the ResNet")
+        stem_prompts: bool = Field(True, description="code: Spanish prompts are stems, as PadChest's reports are")
+        compare: list[str] = Field(
+            ["convirt", "gloria", "mgca"], description="Tables 1 to 3; those without annotations"
+        )
+        transformers: dict[str, dict[str, str | None]] = Field(
+            {
+                "Med-UniC (ViT-B/16)": {
+                    "vision": "vit_base_patch16",
+                    "vision_weights": "timm/vit_base_patch16_224.mae",
+                },
+                "Med-UniC (ViT-L/32)": {
+                    "vision": "vit_large_patch32",
+                    "vision_weights": "timm/vit_large_patch32_224.orig_in21k",
+                },
+            },
+            description="Table 2's other backbones; weights: MAE in the code, none named for ViT-L/32",
+        )
+        natural: str | None = Field("timm/vit_giant_patch14_dinov2.lvd142m", description="Table 5: DINOv2")
+        natural_vision: str = Field("dinov2_vit_giant_patch14", description="Table 5")
+        thaw: dict[str, Trainable] = Field(
+            {"0": "all", "6": 6, "12": 0}, description="Table 6: layers frozen -> last layers trained"
+        )
+        ablate_ctr: bool = Field(True, description="Table 12: without TF, without TT")
+        ablate_spanish: bool = Field(True, description="Table 13: English pairs alone")
+        ctr_widths: list[int] = Field([512, 2048], description="Table 14, beside ctr_width")
+
+        @property
+        def pair_sets(self) -> list[str]:
+            return [self.pretrain_on, *self.pretrain_also]
+
+        @property
+        def test_sets(self) -> list[str]:
+            return list(dict.fromkeys([*super().test_sets, *self.zero_shot_on]))
+
+    return {"mflag": MFlagSettings, "mgca": MgcaSettings, "med_unic": MedUnicSettings}[notebook]
 
 
 def load_settings(notebook: str, profile: str, overrides: dict[str, Any]) -> StudySettings:

@@ -5,7 +5,7 @@ crash, takes up what is finished.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ from nbcore.analysis.geometry import Geometry, geometry
 from nbcore.cache import stage
 from nbcore.checkpoint import NO_INFLUENCE
 from nbcore.config import TrainConfig
-from nbcore.data import Samples, label_fraction, load_manifest
+from nbcore.data import Samples, label_fraction
 from nbcore.data.batches import Augmentation, Columns, prepare
 from nbcore.files import atomic_write
 from nbcore.methods.supervised import Supervised
-from nbcore.study_alignment import StudyAlignment
+from nbcore.study_community import StudyCommunity
 from nbcore.study_encoders import Encoder
 from nbcore.study_inputs import reopen
 from nbcore.study_localization import StudyLocalization
+from nbcore.study_zero_shot import StudyZeroShot
 from nbcore.tasks.features import extract
 from nbcore.tasks.linear_probe import Loss, accuracy, bootstrap_accuracy, bootstrap_auc, fit_probe, macro_auc
 from nbcore.train import fit
@@ -36,7 +37,7 @@ SCORES = {"binary": macro_auc, "multiclass": accuracy}
 INTERVALS = {"binary": bootstrap_auc, "multiclass": bootstrap_accuracy}
 
 
-class Study(StudyLocalization, StudyAlignment):
+class Study(StudyLocalization, StudyZeroShot, StudyCommunity):
     """One run of a pre-training notebook: its steps as cached stages."""
 
     def supervised(self, name: str, seed: int) -> float:
@@ -68,54 +69,16 @@ class Study(StudyLocalization, StudyAlignment):
         key = {
             "config": config.model_dump(mode="json", exclude=NO_INFLUENCE),
             "vision": [settings.vision, settings.image_size, settings.resize],
-            "data": [samples.fingerprint(), *self._label_key(name)],
+            "data": [samples.fingerprint(), *self.label_key(name)],
             "seed": seed,
         }
         return json.loads((stage("supervised", key, build, self.cache_root).path / "score.json").read_text())
 
     # --- judging an encoder
 
-    def findings(self, name: str) -> list[str]:
-        """The classes that this paper looks at: those of the manifest's policy for its uncertain labels, or all."""
-        manifest = load_manifest(name)
-        policy = manifest.uncertain.get(self.notebook)
-        return list(policy if isinstance(policy, Mapping) else manifest.classes)
-
-    def labels(self, name: str) -> tuple[np.ndarray, Loss]:
-        """What a probe of this paper learns: float32 (n, C) of `findings`, and whether classes exclude each other.
-
-        Without a policy in the manifest under the notebook's name uncertain labels are negative (CheXclusion).
-        """
-        samples, manifest = self.samples(name), load_manifest(name)
-        columns = [samples.classes.index(finding) for finding in self.findings(name)]
-        labels = samples.labels(manifest.uncertain.get(self.notebook, "zero"))[:, columns]
-        exclusive = manifest.exclusive and (labels.sum(axis=1) == 1).all()
-        return labels, "multiclass" if exclusive else "binary"
-
-    def _label_key(self, name: str) -> list[Any]:
-        """What `labels` depends on beside the table."""
-        manifest = load_manifest(name)
-        return [manifest.classes, manifest.uncertain.get(self.notebook), manifest.exclusive]
-
     def score_name(self, name: str) -> str:
         """What the score of its probes is, as the papers' tables call it."""
         return {"binary": "AUC (%)", "multiclass": "ACC (%)"}[self.labels(name)[1]]
-
-    def features(self, encoder: Encoder, samples: Samples) -> np.ndarray:
-        """Its pooled features of every image, in the order of the table, computed once: float32 (n, N)."""
-        settings = self.settings
-
-        def build(folder: Path) -> None:
-            features = extract(self.load_encoder(encoder), self.images(samples), settings.image_size)
-            np.save(folder / "features.npy", features)
-
-        key = {
-            "encoder": encoder.key,
-            "data": samples.fingerprint(),
-            "pixels": [settings.resize, settings.image_size],
-            "threads": settings.threads,
-        }
-        return np.load(stage("features", key, build, self.cache_root).path / "features.npy", mmap_mode="r")
 
     def probe(self, encoder: Encoder, name: str, fractions: Sequence[float]) -> list[dict[str, Any]]:
         """Linear probes on a data set, one a label fraction: dicts of fraction, images, score, valid_score, low, high.
@@ -132,7 +95,7 @@ class Study(StudyLocalization, StudyAlignment):
 
         key = {
             "encoder": encoder.key,
-            "data": [samples.fingerprint(), *self._label_key(name)],
+            "data": [samples.fingerprint(), *self.label_key(name)],
             "pixels": [settings.resize, settings.image_size],
             "fractions": list(fractions),
             "seed": encoder.seed,

@@ -16,7 +16,6 @@ from nbcore.cache import stage
 from nbcore.data import Samples
 from nbcore.data.batches import prepare
 from nbcore.data.masks import has_outline, masks
-from nbcore.errors import UsageError
 from nbcore.files import atomic_write
 from nbcore.study_encoders import Encoder, StudyEncoders
 from nbcore.study_inputs import device
@@ -64,9 +63,7 @@ class StudyAlignment(StudyEncoders):
         Raises:
             UsageError: the study pre-trains on the test split, too.
         """
-        if self.settings.pretrain_split == "all":
-            raise UsageError("retrieval needs pairs that were not learnt from: set pretrain_split to 'train'.")
-        pairs = self.samples(self.settings.pretrain_on).split("test").pairs(min_words=3)
+        pairs = self._pairs_of(self.settings.pretrain_on, "test")
 
         def build(folder: Path) -> None:
             reports, labels = pairs.table["report"].to_numpy(), pairs.labels()

@@ -14,6 +14,7 @@ from torch import Tensor
 from nbcore import launch
 from nbcore.cache import stage
 from nbcore.checkpoint import NO_INFLUENCE
+from nbcore.data import Samples
 from nbcore.data.batches import Columns
 from nbcore.errors import UsageError, UserError
 from nbcore.files import atomic_write, digest
@@ -22,7 +23,9 @@ from nbcore.methods.registry import METHODS
 from nbcore.models.vision import HUB_FILES, VisionEncoder, count_parameters, vision_encoder
 from nbcore.models.weights import find_folder, load_exactly, read_state
 from nbcore.profiles import read_profile
-from nbcore.study_inputs import StudyInputs, device
+from nbcore.study_inputs import device
+from nbcore.study_language import StudyLanguage
+from nbcore.tasks.features import extract
 from nbcore.train import History
 from nbcore.validation import nearest
 
@@ -53,7 +56,7 @@ class Encoder:
     trainable: int = 0
 
 
-class StudyEncoders(StudyInputs):
+class StudyEncoders(StudyLanguage):
     """Makes, takes up or loads the encoders of one run of a pre-training notebook."""
 
     def config(self, method: str | None = None, **changes: Any) -> PairConfig:
@@ -76,16 +79,17 @@ class StudyEncoders(StudyInputs):
         """Pre-train, or take up, or load the finished encoder of this seed, method and configuration."""
         method = method or self.notebook
         config = self.config(method, **changes)
+        pairs = self.learnt_pairs(config)
         key = {
             "method": method,
             "config": config.model_dump(mode="json", exclude=NO_INFLUENCE),
-            "data": self.pairs.fingerprint(),
-            "language_model": self.language_key(config.text_model),
+            "data": pairs.fingerprint(),
+            "language_model": self.language_key(config),
             "seed": seed,
         }
         if config.caches_text:
-            self.report_embeddings(self.pairs.table["report"].tolist())  # a stage of its own, shared by all runs
-        self.images(self.pairs)
+            self.report_embeddings(pairs.table["report"].tolist(), config)  # a stage of its own, shared by all runs
+        self.images(pairs)
 
         def build(folder: Path) -> None:
             arguments = {
@@ -112,7 +116,9 @@ class StudyEncoders(StudyInputs):
     def pretrain_all(self, methods: Mapping[str, tuple[str | None, dict[str, Any]]]) -> dict[str, list[Encoder]]:
         """The encoders of all seeds, by title: each is `pretrain(seed, method, **changes)` of a (method, changes)."""
         for name, changes in methods.values():  # what runs share comes first, or they would wait for each other
-            self.language_key(self.config(name, **changes).text_model)
+            config = self.config(name, **changes)
+            self.language_key(config)
+            self.images(self.learnt_pairs(config))
         todo = [((seed, name), changes) for name, changes in methods.values() for seed in self.seeds]
         found = iter(self.run_all("pretrain", todo, "pre-training"))
         return {title: [next(found) for _ in self.seeds] for title in methods}
@@ -120,14 +126,15 @@ class StudyEncoders(StudyInputs):
     def job(self, seed: int, method: str, changes: dict[str, Any], directory: Path) -> launch.Job:
         """What `pretrain` trains: method with its seeded initial weights, data, transform."""
         config = self.config(method, **changes)
-        columns: dict[str, np.ndarray | Tensor] = {"image": self.images(self.pairs)}
-        reports = self.pairs.table["report"].tolist()
+        pairs = self.learnt_pairs(config)
+        columns: dict[str, np.ndarray | Tensor] = {"image": self.images(pairs)}
+        reports = pairs.table["report"].tolist()
         torch.manual_seed(seed)
         if config.caches_text:
-            columns["text"] = self.report_embeddings(reports)
+            columns["text"] = self.report_embeddings(reports, config)
             trained = self._assemble(method, config, None, columns["text"].shape[1])
         else:
-            trained = self._assemble(method, config, self.text_encoder(config.text_model, **config.text_options))
+            trained = self._assemble(method, config, self.text_encoder(config))
             columns |= trained.text_columns(reports)
         return launch.Job(trained, Columns(columns), config, seed, directory, trained.augment)
 
@@ -163,8 +170,9 @@ class StudyEncoders(StudyInputs):
         return True
 
     def natural(self, seed: int) -> Encoder:
-        """The image encoder of that model: OpenCLIP's ViT-B/16."""
-        changes = {"vision": "clip_vit_base_patch16", "upsample": None}
+        """The image encoder of that model."""
+        unscaled = {"upsample": None} if "upsample" in type(self.settings).model_fields else {}
+        changes = {"vision": self.settings.natural_vision, **unscaled}
         return self.imagenet(seed, **changes, vision_weights=self.settings.natural)
 
     @property
@@ -195,7 +203,25 @@ class StudyEncoders(StudyInputs):
     def load_method(self, encoder: Encoder) -> PairMethod:
         """A pre-trained method as a whole, language model and heads included, in evaluation mode."""
         config = encoder.config
-        text = self.text_encoder(config.text_model, **config.text_options)
-        method = self._assemble(encoder.method, config.model_copy(update={"vision_weights": None}), text)
+        blank = config.model_copy(update={"vision_weights": None})
+        method = self._assemble(encoder.method, blank, self.text_encoder(config))
         load_exactly(method, read_state(encoder.weights), source=str(encoder.weights))
         return method.to(device()).eval()
+
+    # --- what they make of pictures
+
+    def features(self, encoder: Encoder, samples: Samples) -> np.ndarray:
+        """Its pooled features of every image, in the order of the table, computed once: float32 (n, N)."""
+        settings = self.settings
+
+        def build(folder: Path) -> None:
+            features = extract(self.load_encoder(encoder), self.images(samples), settings.image_size)
+            np.save(folder / "features.npy", features)
+
+        key = {
+            "encoder": encoder.key,
+            "data": samples.fingerprint(),
+            "pixels": [settings.resize, settings.image_size],
+            "threads": settings.threads,
+        }
+        return np.load(stage("features", key, build, self.cache_root).path / "features.npy", mmap_mode="r")

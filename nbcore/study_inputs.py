@@ -1,9 +1,9 @@
-"""What a study works on: its data sets, real or twins, and its language model, as cached stages."""
+"""What a study works on: its settings, and its data sets, real or twins, as cached stages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from zlib import crc32
 
 import numpy as np
@@ -12,20 +12,16 @@ from matplotlib.figure import Figure
 
 from nbcore.analysis import figures
 from nbcore.cache import stage
-from nbcore.data import Samples, image_cache, load, load_manifest
+from nbcore.data import Samples, assert_unseen, image_cache, join, load, load_manifest
 from nbcore.data.masks import has_outline, masks
 from nbcore.data.phantom.twins import describe_twin, write_twin
-from nbcore.errors import UsageError, UserError
-from nbcore.files import digest, file_fingerprint
-from nbcore.models.text import TextEncoder, text_encoder
-from nbcore.models.weights import WEIGHT_FILES, find_folder
+from nbcore.errors import UsageError
+from nbcore.methods.pairs import PairConfig
 from nbcore.paths import RESULTS
 from nbcore.recorder import Recorder
 from nbcore.settings import StudySettings, load_settings, settings_class
 from nbcore.side_by_side import SideBySide, Step
-from nbcore.standin import train_standin
-
-STANDIN = "standin"  # the `text_model` of a study that has no weights to load
+from nbcore.tasks.linear_probe import Loss
 
 
 def device() -> torch.device:
@@ -53,7 +49,7 @@ def reopen(
 
 
 class StudyInputs:
-    """Settings, data sets and language model of one run of a pre-training notebook."""
+    """Settings and data sets of one run of a pre-training notebook."""
 
     def __init__(
         self,
@@ -76,6 +72,7 @@ class StudyInputs:
         self.data_root = data_root
         self.output_root = output_root
         self._samples: dict[str, Samples] = {}
+        self._joined: dict[tuple[str, ...], Samples] = {}  # pairs of several languages
         if settings.source == "real" and data_root is None:
             raise UsageError("this profile needs real data: give the folder that holds it with --data-root DIR.")
         torch.set_num_threads(settings.threads)
@@ -89,6 +86,10 @@ class StudyInputs:
     def is_private(self, name: str) -> bool:
         """Whether nothing of a data set may be shown."""
         return self.settings.source == "real" and load_manifest(name).is_private
+
+    def hides(self, *names: str) -> bool:
+        """Whether any of these data sets is private and the user has not asked to see it."""
+        return any(map(self.is_private, names)) and not self.settings.allow_patient_data
 
     @classmethod
     def open(
@@ -149,9 +150,77 @@ class StudyInputs:
 
     @cached_property
     def pairs(self) -> Samples:
-        """The image-report pairs to pre-train on, reports of at least three words."""
-        samples = self.samples(self.settings.pretrain_on)
-        return (samples if self.settings.pretrain_split == "all" else samples.split("train")).pairs(min_words=3)
+        """The image-report pairs of `pretrain_on` to learn from, reports of at least three words."""
+        return self._pairs_of(self.settings.pretrain_on, "train")
+
+    def pairs_in(self, languages: Sequence[str], part: Literal["train", "test"] = "train") -> Samples:
+        """The pairs to learn from, or those of the test splits, of all sets with reports in these languages."""
+        return join(self._pair_sets(languages, part))
+
+    @property
+    def pair_languages(self) -> dict[str, str]:
+        """Data set -> language of its reports, for those that give pairs."""
+        return {name: load_manifest(name).language for name in self.settings.pair_sets}
+
+    @property
+    def pair_counts(self) -> dict[str, int]:
+        """Data set -> number of its pairs to learn from."""
+        return {name: len(self._pairs_of(name, "train")) for name in self.settings.pair_sets}
+
+    def _pair_sets(self, languages: Sequence[str], part: Literal["train", "test"]) -> list[Samples]:
+        sets = self.pair_languages
+        found = [self._pairs_of(name, part) for name, language in sets.items() if language in languages]
+        if not found:
+            raise UsageError(f"none of {', '.join(sets)} has reports in {' or '.join(languages)}: see pretrain_also.")
+        return found
+
+    def _pairs_of(self, name: str, part: Literal["train", "test"]) -> Samples:
+        if self.settings.pretrain_split == "all" and part == "test":
+            raise UsageError("this needs pairs that were not learnt from: set pretrain_split to 'train'.")
+        samples = self.samples(name)
+        return (samples if self.settings.pretrain_split == "all" else samples.split(part)).pairs(min_words=3)
+
+    def learnt_pairs(self, config: PairConfig) -> Samples:
+        """What a method is pre-trained on: the pairs of its languages, at most `pairs_each` of each set; those of
+        `pretrain_on` for a method of one language."""
+        if not config.reads:
+            return self.pairs
+        read = tuple(config.reads)
+        if read not in self._joined:
+            parts = [_evenly(samples, self.settings.pairs_each) for samples in self._pair_sets(read, "train")]
+            self._joined[read] = join(parts)
+        return self._joined[read]
+
+    def assert_unseen(self) -> None:
+        """Raise UserError, naming it, if a test picture or test patient is among the pairs to learn from."""
+        learnt = [self._pairs_of(name, "train") for name in self.settings.pair_sets]
+        for name in self.settings.test_sets:
+            for pairs in learnt:
+                assert_unseen(pairs, self.samples(name).split("test"))
+
+    # --- what is to be told
+
+    def findings(self, name: str) -> list[str]:
+        """The classes that this paper looks at: those of the manifest's policy for its uncertain labels, or all."""
+        manifest = load_manifest(name)
+        policy = manifest.uncertain.get(self.notebook)
+        return list(policy if isinstance(policy, Mapping) else manifest.classes)
+
+    def labels(self, name: str) -> tuple[np.ndarray, Loss]:
+        """What a probe of this paper learns: float32 (n, C) of `findings`, and whether classes exclude each other.
+
+        Without a policy in the manifest under the notebook's name uncertain labels are negative (CheXclusion).
+        """
+        samples, manifest = self.samples(name), load_manifest(name)
+        columns = [samples.classes.index(finding) for finding in self.findings(name)]
+        labels = samples.labels(manifest.uncertain.get(self.notebook, "zero"))[:, columns]
+        exclusive = manifest.exclusive and (labels.sum(axis=1) == 1).all()
+        return labels, "multiclass" if exclusive else "binary"
+
+    def label_key(self, name: str) -> list[Any]:
+        """What `labels` depends on beside the table."""
+        manifest = load_manifest(name)
+        return [manifest.classes, manifest.uncertain.get(self.notebook), manifest.exclusive]
 
     def label(self, name: str) -> str:
         """What the papers' tables call a data set."""
@@ -161,7 +230,7 @@ class StudyInputs:
         """Some training images under their positive labels; a blank page for credentialed data."""
         samples = self.samples(name).split("train")
         samples = samples.subset(np.linspace(0, len(samples) - 1, min(images, len(samples))).astype(int))
-        if self.is_private(name) and not self.settings.allow_patient_data:
+        if self.hides(name):
             return figures.image_grid([], [])
         positive = [[c for c, y in zip(samples.classes, row) if y == 1] for row in samples.labels()]
         titles = [", ".join(names[:2]) + (" ..." if len(names) > 2 else "") for names in positive]
@@ -172,16 +241,17 @@ class StudyInputs:
         samples = self.samples(name).split("train")
         rows = np.flatnonzero(has_outline(samples))
         samples = samples.subset(rows[np.linspace(0, len(rows) - 1, min(images, len(rows))).astype(int)])
-        if self.is_private(name) and not self.settings.allow_patient_data:
+        if self.hides(name):
             return figures.image_grid([], [])
         pictures, outlines = self.images(samples), masks(samples, self.settings.resize)
         return figures.outlined(pictures, outlines, [self.label(name)] * len(pictures))
 
-    def readable_reports(self, count: int) -> list[str]:
-        """Some reports to read; none of credentialed data."""
-        if self.is_private(self.settings.pretrain_on) and not self.settings.allow_patient_data:
+    def readable_reports(self, count: int, name: str | None = None) -> list[str]:
+        """Some reports to read, of `pretrain_on` or another pair set; none of credentialed data."""
+        name = name or self.settings.pretrain_on
+        if self.hides(name):
             return ["Reports of credentialed data are not shown."]
-        reports = self.pairs.table["report"]
+        reports = self._pairs_of(name, "train").table["report"]
         return reports.iloc[np.linspace(0, len(reports) - 1, count).astype(int)].tolist()
 
     def recorder(self, title: str) -> Recorder:
@@ -197,53 +267,9 @@ class StudyInputs:
             command=self.command,
         )
 
-    # --- language models
 
-    def language_model(self, source: str) -> Path:
-        """Folder of a language model's weights: those asked for, or a stand-in trained on the pairs' own text.
-
-        Raises:
-            UserError: the weights are not at hand and `text_fallback` is off.
-        """
-        settings = self.settings
-        if source != STANDIN:
-            try:
-                names = ("*.json", "vocab.txt", *WEIGHT_FILES)
-                return find_folder(source, files=names, download=settings.download)
-            except UserError as error:
-                if not settings.text_fallback:
-                    raise
-                print(f"{error} Falling back on a stand-in trained on the pairs' own reports.")
-        return self._standin
-
-    @cached_property
-    def _standin(self) -> Path:
-        settings, texts = self.settings, self.pairs.table["report"].tolist()
-        keys = {name: value for name, value in settings.model_dump().items() if name.startswith("standin")}
-        key = {"texts": digest(texts), "max_length": settings.max_length, "threads": settings.threads, **keys}
-        build = partial(train_standin, texts, settings, max_length=settings.max_length, threads=settings.threads)
-        return stage("language", key, build, self.cache_root).path
-
-    def is_standin(self, source: str) -> bool:
-        """Whether a stand-in serves in the place of this language model."""
-        return self.language_model(source).is_relative_to(self.cache_root / "cache" / "language")
-
-    def language_key(self, source: str) -> str:
-        """A hash of the weights that serve as this language model."""
-        folder = self.language_model(source)
-        return digest([file_fingerprint(folder / f) for f in ("config.json", *WEIGHT_FILES) if (folder / f).is_file()])
-
-    def text_encoder(self, source: str, **options: Any) -> TextEncoder:
-        """The language model itself; `options` as for `models.text.text_encoder`."""
-        return text_encoder(str(self.language_model(source)), **options)
-
-    def report_embeddings(self, reports: list[str]) -> np.ndarray:
-        """[CLS] embeddings of reports by the study's frozen language model, computed once: float32 (n, D)."""
-        source, max_length = self.settings.text_model, self.settings.max_length
-
-        def build(folder: Path) -> None:
-            embeddings = self.text_encoder(source).to(device()).embed(reports, max_length)
-            np.save(folder / "embeddings.npy", embeddings.numpy())
-
-        key = {"model": self.language_key(source), "texts": digest(reports), "max_length": max_length}
-        return np.load(stage("embeddings", key, build, self.cache_root).path / "embeddings.npy", mmap_mode="r")
+def _evenly(samples: Samples, most: int | None) -> Samples:
+    """At most so many rows, evenly spread."""
+    if most is None or len(samples) <= most:
+        return samples
+    return samples.subset(np.linspace(0, len(samples) - 1, most).astype(int))

@@ -167,6 +167,9 @@ def _optimizer(method: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
 def _schedule(config: TrainConfig, total: int) -> Callable[[int], float]:
     """The learning rate after a number of steps, as a factor of `config.learning_rate`."""
     floor = config.min_lr / config.learning_rate
+    if config.schedule == "warmup_linear":
+        triangle = partial(optim.bert_adam_triangle, total=total, warmup=config.warmup_fraction, peak=1.0)
+        return lambda step: max(floor, triangle(step + 1))
     if config.schedule == "warmup_cosine":
         warmup = int(config.warmup_fraction * total)
         return partial(optim.warmup_cosine, total=total, warmup=warmup, peak=1.0, floor=floor)

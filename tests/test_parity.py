@@ -57,4 +57,4 @@ def test_official_goldens():
     assert [case.name for case in cases if not case.ok] == []
     found = {case.name.split()[0].split("_")[0] for case in cases}
     assert found >= {"mflag", "lars", "lr", "mgca", "sinkhorn", "gloria", "convirt", "barlow", "yolo", "segmentation"}
-    assert found >= {"zeroshot", "image", "report"}
+    assert found >= {"zeroshot", "image", "report", "meduni", "vocab"}

@@ -46,17 +46,18 @@ def study(root):
 @pytest.mark.parametrize("method", ["mgca", "convirt", "gloria"])
 def test_notebooks_share_what_they_pre_train(tmp_path, profile, method):
     """The baseline of one notebook is the other notebook's own run, so that it is trained once."""
-    mflag, mgca = (
+    mgca, *others = (
         Study.open(name, profile=profile, seed=0, data_root=None, output_root=str(tmp_path), overrides={})
-        for name in ("mflag", "mgca")
+        for name in ("mgca", "mflag", "med_unic")
     )
-    assert mflag.config(method) == mgca.config(method)
-    common = mflag.settings.twin_images.keys() & mgca.settings.twin_images.keys()
-    assert "mimic-cxr" in common
-    for name in common:
-        assert mflag.settings.twin_images[name] == mgca.settings.twin_images[name]
-    for field in ("standin_width", "standin_layers", "standin_epochs", "max_length", "pretrain_split", "threads"):
-        assert getattr(mflag.settings, field) == getattr(mgca.settings, field)
+    for other in others:
+        assert other.config(method) == mgca.config(method)
+        common = other.settings.twin_images.keys() & mgca.settings.twin_images.keys()
+        assert "mimic-cxr" in common
+        for name in common:
+            assert other.settings.twin_images[name] == mgca.settings.twin_images[name]
+        for field in ("standin_width", "standin_layers", "standin_epochs", "max_length", "pretrain_split", "threads"):
+            assert getattr(other.settings, field) == getattr(mgca.settings, field)
 
 
 def test_a_baseline_takes_what_makes_it_comparable_from_the_study(root):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nbcore.analysis.geometry import Geometry
@@ -95,14 +96,19 @@ def outlined(
     for axis in axes.flat:
         axis.set_axis_off()
     for i, (axis, title) in enumerate(zip(axes.flat, titles)):
-        axis.imshow(pictures[i], cmap="gray", vmin=0, vmax=255)
-        if heat is not None:
-            axis.imshow(heat[i] / heat[i].max(), cmap="inferno", alpha=0.45, vmin=0, vmax=1)
-        if outlines[i].any():
-            axis.contour(outlines[i], levels=[0.5], colors="cyan", linewidths=1.2, linestyles="dashed")
+        draw_outlined(axis, pictures[i], outlines[i], None if heat is None else heat[i])
         axis.set_title(title, fontsize=8)
     fig.tight_layout()
     return fig
+
+
+def draw_outlined(axis: Axes, picture: np.ndarray, outline: np.ndarray, heat: np.ndarray | None = None) -> None:
+    """One picture (H, H) of `outlined`, on `axis`."""
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
+    if heat is not None:
+        axis.imshow(heat / (heat.max() or 1), cmap="inferno", alpha=0.45, vmin=0, vmax=1)
+    if outline.any():
+        axis.contour(outline, levels=[0.5], colors="cyan", linewidths=1.2, linestyles="dashed")
 
 
 def embedding_scatter(points: np.ndarray, groups: Mapping[str, Sequence[str]]) -> Figure:

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from nbcore.data.images import image_cache
     from nbcore.data.manifest import Manifest, list_manifests, load_manifest
     from nbcore.data.readers import load
-    from nbcore.data.samples import Samples
-    from nbcore.data.splits import label_fraction, patient_split
+    from nbcore.data.samples import Samples, join
+    from nbcore.data.splits import assert_unseen, label_fraction, patient_split
 
 __all__ = [
     "Manifest",
     "Samples",
+    "assert_unseen",
     "image_cache",
+    "join",
     "label_fraction",
     "list_manifests",
     "load",
@@ -27,7 +29,9 @@ __all__ = [
 _HOME = {
     "Manifest": "manifest",
     "Samples": "samples",
+    "assert_unseen": "splits",
     "image_cache": "images",
+    "join": "samples",
     "label_fraction": "splits",
     "list_manifests": "manifest",
     "load": "readers",

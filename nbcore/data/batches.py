@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Augmentation = Literal["none", "crop", "official", "convirt"]
+Augmentation = Literal["none", "crop", "official", "convirt", "med_unic", "med_unic_paper"]
 
 
 class Columns:
@@ -43,7 +43,11 @@ def prepare(images: Tensor, size: int, augmentation: Augmentation, generator: to
             contrast stretching with probability 1/2. (Its random greyscale does nothing to a grey image.) Rotation and
             perspective are one bilinear resampling here, two in the official code. "convirt" is ConVIRT's: a crop of 60
             to 100 % of the side, a flip, rotation by up to 20 degrees, a shift of up to a tenth, a scale of 0.95 to
-            1.05 (one resampling), brightness and contrast changed by up to 40 %, Gaussian blur.
+            1.05 (one resampling), brightness and contrast changed by up to 40 %, Gaussian blur. "med_unic" is the
+            second view of Med-UniC's code: a random crop, rotation by 0 to 90 degrees, a horizontal shear of up to 10
+            degrees, a scale of 0.9 to 1.1, a shift of up to a tenth (again one resampling here, two in the code), and
+            contrast stretching with probability 1/2. "med_unic_paper" is that of its paper: a random crop, a flip with
+            probability 1/2, rotation by 0 to 180 degrees, and contrast stretching with probability 1/2.
         generator: source of randomness; needed unless `augmentation` is "none".
 
     Returns:
@@ -57,8 +61,8 @@ def prepare(images: Tensor, size: int, augmentation: Augmentation, generator: to
         pixels = F.grid_sample(images.unsqueeze(1).float() / 255, _affine(images, size, generator), align_corners=False)
         return _blur(_jitter(pixels, generator), generator) * 2 - 1
     pixels = _random_crop(images, size, generator).unsqueeze(1).float() / 255  # (B, 1, H, H)
-    if augmentation == "official":
-        pixels = F.grid_sample(pixels, _rotation_and_perspective(pixels, generator), align_corners=False)
+    if augmentation in _WARPS:
+        pixels = F.grid_sample(pixels, _WARPS[augmentation](pixels, generator), align_corners=False)
         pixels = _stretch_contrast(pixels, generator)
     return pixels * 2 - 1
 
@@ -85,12 +89,48 @@ def _rotation_and_perspective(pixels: Tensor, generator: torch.Generator) -> Ten
     inset = _uniform((batch, 4, 2), pixels, generator) * 0.5 * distorted  # up to a quarter of the side, at each corner
     corners = pixels.new_tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     homography = _homography(corners * (1 - inset), corners)  # target corners -> source corners
-    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(batch, 2, 2)
+    turn = _turn(angle)
     axis = (torch.arange(size, device=pixels.device) * 2 + 1) / size - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     points = torch.stack([x, y], dim=-1).view(1, -1, 2) @ turn.transpose(1, 2)  # (B, H * H, 2)
     mapped = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1) @ homography.transpose(1, 2)
     return (mapped[..., :2] / mapped[..., 2:]).view(batch, size, size, 2)
+
+
+def _turn(angle: Tensor) -> Tensor:
+    """Linear maps (B, 2, 2) that say where in the picture a pixel of the one turned by `angle` (B,), radians, is."""
+    return torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
+
+
+def _rotation_and_affine(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Sampling grid (B, H, H, 2) of a rotation, then a shear, a scale and a shift (Med-UniC's code)."""
+    drawn = _uniform((5, len(pixels)), pixels, generator)
+    scale, shear = 0.9 + 0.2 * drawn[1], torch.deg2rad(20 * drawn[2] - 10)
+    shift = 0.2 * (2 * drawn[3:] - 1)  # (2, B); the side of a picture is 2 long
+    one, zero = torch.ones_like(scale), torch.zeros_like(scale)
+    sheared = torch.stack([one, shear.tan(), zero, one], dim=1).view(-1, 2, 2)
+    linear = _turn(drawn[0] * torch.pi / 2) @ sheared / scale[:, None, None]  # (B, 2, 2)
+    return _affine_grid(pixels, linear, -linear @ shift.T[:, :, None])
+
+
+def _flip_and_rotation(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Sampling grid (B, H, H, 2) of a horizontal flip, with probability 1/2, then a rotation (Med-UniC's paper)."""
+    drawn = _uniform((2, len(pixels)), pixels, generator)
+    sign = torch.where(drawn[0] < 0.5, -1.0, 1.0)
+    flip = torch.diag_embed(torch.stack([sign, torch.ones_like(sign)], dim=1))  # (B, 2, 2)
+    return _affine_grid(pixels, flip @ _turn(drawn[1] * torch.pi), pixels.new_zeros(len(pixels), 2, 1))
+
+
+def _affine_grid(pixels: Tensor, linear: Tensor, offset: Tensor) -> Tensor:
+    """Sampling grid (B, H, H, 2) of maps (B, 2, 2) and (B, 2, 1) from the new picture to the old, in [-1, 1]."""
+    return F.affine_grid(torch.cat([linear, offset], dim=2), pixels.shape, align_corners=False)
+
+
+_WARPS = {
+    "official": _rotation_and_perspective,
+    "med_unic": _rotation_and_affine,
+    "med_unic_paper": _flip_and_rotation,
+}
 
 
 def _homography(source: Tensor, target: Tensor) -> Tensor:

@@ -209,6 +209,49 @@ class ObjectCxrLayout(Strict):
         return list(self.tables)
 
 
+class PadchestColumns(Strict):
+    image: str
+    folder: str  # number of the archive the image is in
+    patient: str
+    study: str
+    view: str
+    report: str
+    labels: str  # a list in Python's spelling: ['cardiomegaly', 'pleural effusion']
+
+
+class PadchestLayout(Strict):
+    """PadChest: one table with reports and lists of labels; images in folders named by number, or all in one."""
+
+    reader: Literal["padchest"]
+    tables: tuple[str, ...]  # alternative names of the table, in order
+    frontal_views: dict[str, Literal["PA", "AP", ""]]  # the table's word -> ours
+    findings: dict[str, tuple[str, ...]]  # class -> the labels that mean it; where absent, the class's own name
+    excluded: tuple[str, ...]  # labels of images that are to be left out
+    unlabelled: tuple[str, ...]  # labels beside which a class that is not named is not known to be absent
+    columns: PadchestColumns
+
+    @property
+    def marks(self) -> list[str]:
+        return [name for table in self.tables for name in (table, f"{table}.gz")]
+
+
+class ChexlocalizeLayout(Strict):
+    """CheXlocalize: `folder`/test_labels.csv, the images beside it, and the outlines of ten findings in one JSON."""
+
+    reader: Literal["chexlocalize"]
+    folders: tuple[str, ...]  # of the images and labels, under the root, in order of preference; "." the root itself
+    table: str
+    path: str  # its column with the image's path
+    frontal: str  # pattern of the file names of frontal images; first group: the number of the view
+    study_pattern: str  # groups: patient and study, read off the path
+    outlines: tuple[str, ...]  # where the JSON may lie under the root, in order
+    outlined: str  # the class whose outline becomes the mask
+
+    @property
+    def marks(self) -> list[str]:
+        return [f"{folder}/{self.table}" for folder in self.folders]
+
+
 Layout = Annotated[
     MimicCxrLayout
     | ChexpertLayout
@@ -218,6 +261,8 @@ Layout = Annotated[
     | RsnaLayout
     | SiimLayout
     | CovidxLayout
-    | ObjectCxrLayout,
+    | ObjectCxrLayout
+    | PadchestLayout
+    | ChexlocalizeLayout,
     Field(discriminator="reader"),
 ]

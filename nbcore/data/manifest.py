@@ -53,13 +53,23 @@ class TestList(Strict):
     column: str | None = None  # its heading; None: the first column, with or without a heading
 
 
+class TestAmong(Strict):
+    """Which patients may be drawn for the test: those all of whose images have this value, and labels to test by."""
+
+    __test__ = False
+
+    column: str  # of the data set's table
+    value: str
+
+
 class SplitRule(Strict):
     """Where the splits come from; whatever `official` and `test_list` leave open is drawn by patient."""
 
     official: bool  # the layout itself says which images are for what
-    valid: Draw
-    test: Draw
+    valid: Draw | None  # None: nothing is drawn
+    test: Draw | None  # a share is one of the images that may be drawn
     test_list: TestList | None = None
+    test_among: TestAmong | None = None  # None: everybody
     seed: int = 0
 
 

@@ -4,7 +4,8 @@ Shapes: n images, C classes.
 """
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from nbcore.validation import nearest
 COLUMNS = ("image", "patient", "study", "split", "view", "report", "language", "mask", "boxes")
 SPLITS = ("train", "valid", "test")
 RLE = "rle:"  # opens a mask that is told in the table itself
+_JOINED = "+"  # between the names of data sets that were joined
 UncertainPolicy = Literal["zero", "one", "ignore"] | Mapping[str, int]
 
 
@@ -97,6 +99,50 @@ class Samples:
         masks = [self.root / mask for mask in self.table["mask"] if mask and not mask.startswith(RLE)]
         content.update("".join(fingerprints([*self.image_paths(), *masks])).encode())
         return content.hexdigest()
+
+
+def join(parts: Sequence[Samples]) -> Samples:
+    """Several data sets as one, in their order; a single one as it is.
+
+    Its root is the nearest folder above all of theirs. Patients and studies get the name of their data set in front,
+    so that they cannot collide; labels are dropped, as the classes differ. The fingerprint does not depend on the place
+    of the common root, but on that of the data sets within it.
+
+    Raises UsageError for nothing to join, for two data sets of one name, or for phantom data beside real data.
+    """
+    if not parts:
+        raise UsageError("there is no data set to join")
+    if len(parts) == 1:
+        return parts[0]
+    names = [part.name for part in parts]
+    if len(set(names)) < len(names):
+        raise UsageError(f"cannot join {' and '.join(names)}: each data set may be there once")
+    if len(sources := {part.source for part in parts}) > 1:
+        raise UsageError(f"cannot join {' and '.join(names)}: some are phantom data and some are real")
+    root = Path(os.path.commonpath([part.root.absolute() for part in parts]))
+    return Samples(
+        name=_JOINED.join(names),
+        root=root,
+        classes=(),
+        source=sources.pop(),
+        missing=sum(part.missing for part in parts),
+        table=pd.concat([_below(part, root) for part in parts], ignore_index=True),
+    )
+
+
+def owners(samples: Samples, column: Literal["patient", "study"]) -> pd.Series:
+    """The patient or study of each image, with the name of its data set in front."""
+    values = samples.table[column].astype(str)
+    return values if _JOINED in samples.name else samples.name + "/" + values
+
+
+def _below(part: Samples, root: Path) -> pd.DataFrame:
+    """The table of a data set without its labels, as one that lies in `root`."""
+    table = part.table[list(COLUMNS)].assign(patient=owners(part, "patient"), study=owners(part, "study"))
+    prefix = part.root.absolute().relative_to(root)
+    table["image"] = [(prefix / image).as_posix() for image in table["image"]]
+    table["mask"] = [mask if mask.startswith(RLE) or not mask else (prefix / mask).as_posix() for mask in table["mask"]]
+    return table
 
 
 def fingerprints(paths: list[Path]) -> list[str]:

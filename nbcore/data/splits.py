@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from nbcore.data.manifest import Manifest
-from nbcore.data.samples import Samples
+from nbcore.data.samples import Samples, fingerprints, owners
 from nbcore.data.tables import readable
 from nbcore.errors import UsageError, UserError
 
@@ -74,11 +74,35 @@ def assert_disjoint(table: pd.DataFrame) -> None:
         raise UserError(f"patient {patient!r} is in two splits ({' and '.join(found)}): mend the split's list or table")
 
 
-def assign_splits(patients: pd.Series, official: pd.Series, manifest: Manifest, root: Path) -> np.ndarray:
+def assert_unseen(learnt: Samples, tests: Samples) -> None:
+    """Raise UserError, naming an image, if what is tested on was learnt from.
+
+    That is a picture with the same file content in both, or a patient of the same data set. Either may be a join of
+    several data sets.
+    """
+    seen = dict(zip(fingerprints(learnt.image_paths()), learnt.image_paths()))
+    for path, content in zip(tests.image_paths(), fingerprints(tests.image_paths())):
+        if content in seen:
+            raise UserError(
+                f"the test image {path} is the same picture as {seen[content]}, which is learnt from: "
+                f"take it out of one of the two data sets"
+            )
+    if (known := owners(tests, "patient").isin(owners(learnt, "patient"))).any():
+        row = tests.table[known.to_numpy()].iloc[0]
+        raise UserError(
+            f"the test image {tests.root / row['image']} is of patient {row['patient']!r}, of whom other images are "
+            f"learnt from: learn from the training split only"
+        )
+
+
+def assign_splits(
+    patients: pd.Series, official: pd.Series, manifest: Manifest, root: Path, testable: pd.Series | None = None
+) -> np.ndarray:
     """The split of each image by the manifest's rule, (n,).
 
     The published test list wins where it lies in `root` (then everybody else is a candidate for validation);
-    otherwise the official split; what neither fixes is drawn from the training images by patient.
+    otherwise the official split; what neither fixes is drawn from the training images by patient. Where the rule
+    says among whom to draw the test patients, `testable` tells the images that meet it.
     """
     rule = manifest.split
     listed = rule.test_list and root / rule.test_list.file
@@ -88,13 +112,24 @@ def assign_splits(patients: pd.Series, official: pd.Series, manifest: Manifest, 
         split = official.to_numpy(dtype="<U5")
     else:
         split = np.full(len(patients), "train", dtype="<U5")
-    pool = split == "train"
-    if not pool.any():
-        raise UserError(f"{manifest.name}: no image under {root} is left to train on")
     wanted = {"test": rule.test, "valid": rule.valid}
-    open_ = {name: draw.count(int(pool.sum())) for name, draw in wanted.items() if not (split == name).any()}
-    if open_:
-        split[pool] = patient_split(patients[pool], open_, rule.seed)
+    if any(wanted.values()) and not (split == "train").any():
+        raise UserError(f"{manifest.name}: no image under {root} is left to train on")
+    draws = {name: draw for name, draw in wanted.items() if draw and not (split == name).any()}
+    if rule.test_among and "test" in draws:
+        if testable is None:
+            raise UsageError(f"{manifest.name}: split.test_among does not go with reader {manifest.layout.reader!r}")
+        among = (split == "train") & testable.groupby(patients).transform("all").to_numpy()
+        if patients[among].nunique() < 2:
+            raise UserError(
+                f"{manifest.name}: no test images can be drawn under {root}: fewer than two patients have only images "
+                f"with {rule.test_among.column} = {rule.test_among.value} and labels (the manifest's split.test_among)"
+            )
+        split[among] = patient_split(patients[among], {"test": draws.pop("test").count(int(among.sum()))}, rule.seed)
+    if draws:
+        pool = split == "train"
+        images = {name: draw.count(int(pool.sum())) for name, draw in draws.items()}
+        split[pool] = patient_split(patients[pool], images, rule.seed)
     return split
 
 

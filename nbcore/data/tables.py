@@ -1,5 +1,6 @@
 """What every reader needs: folders, listings and CSV tables, with errors a user can act on."""
 
+import gzip
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,9 +48,20 @@ def readable(path: Path) -> Iterator[None]:
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path} is empty: fetch it again") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+        raise UserError(f"{path} is not UTF-8 text (row {_undecodable(path)}): save it as UTF-8") from error
     except (pd.errors.ParserError, ValueError, OSError, EOFError) as error:
         raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
+def _undecodable(path: Path) -> int:
+    """The first line of a file, plain or .gz, that is not UTF-8, as an editor counts them."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    raise AssertionError(f"{path} is UTF-8")
 
 
 def read_table(path: Path, columns: Sequence[str], text: Sequence[str] = ()) -> pd.DataFrame:
@@ -86,7 +98,7 @@ def locate(root: Path, folders: Sequence[str], images: pd.Series) -> pd.Series:
 
     Where it lies in none: the path it would have directly in the first of them.
     """
-    files = [file for folder in folders for file in list_files(root, folder)]
+    files = [file for folder in folders for file in sorted(list_files(root, folder))]
     places = pd.Series(files, index=[file.rpartition("/")[2] for file in files], dtype=str)
     found = images.map(places[~places.index.duplicated()])
     return found.where(found.notna(), folders[0] + "/" + images)

@@ -96,8 +96,8 @@ class Convirt(PairMethod):
         Args:
             batch: "image" (B, 1, H, H) in [-1, 1], "ids" and "mask" (B, L).
         """
-        image = self.image_projector(self.vision.global_features(batch["image"]))
-        text = self.text_projector(self._pooled(*trimmed(batch["ids"], batch["mask"])))
+        image = self._project_images(batch["image"])
+        text = self._project_texts(batch["ids"], batch["mask"])
         return {"total": convirt_loss(image.float(), text.float(), self.config.weight, self.config.temperature)}
 
     def _pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -106,11 +106,17 @@ class Convirt(PairMethod):
         states = self.text.pieces(ids, mask).states  # (B, L, D)
         return states.masked_fill(mask[..., None] == 0, -torch.inf).amax(dim=1)
 
-    def embed(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Unit vectors of images and texts in the aligned space, (B, P) each."""
-        image = self.image_projector(self.vision.global_features(batch["image"]))
-        text = self.text_projector(self._pooled(*trimmed(batch["ids"], batch["mask"])))
-        return F.normalize(image, dim=1), F.normalize(text, dim=1)
+    def _project_images(self, images: Tensor) -> Tensor:
+        return self.image_projector(self.vision.global_features(images))
+
+    def _project_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.text_projector(self._pooled(*trimmed(ids, mask)))
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        return F.normalize(self._project_images(images), dim=1)
+
+    def embed_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return F.normalize(self._project_texts(ids, mask), dim=1)
 
     def text_columns(self, reports: Sequence[str]) -> dict[str, Tensor]:
         """Word pieces (n, L); with `sentences`, those of each sentence, (n, M, L), and how many there are, (n,)."""

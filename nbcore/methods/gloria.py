@@ -95,9 +95,9 @@ class Gloria(PairMethod):
         losses["total"] = sum(losses.values())
         return losses
 
-    def embed(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Unit vectors of images and reports in the aligned space, (B, D) each."""
-        ids, mask = trimmed(batch["ids"], batch["mask"])
-        image = self.image_projector(self.vision.global_features(batch["image"]))
-        report = self.text.pieces(ids, mask, self.config.summed_layers).report
-        return F.normalize(image, dim=1), F.normalize(report, dim=1)
+    def embed_images(self, images: Tensor) -> Tensor:
+        return F.normalize(self.image_projector(self.vision.global_features(images)), dim=1)
+
+    def embed_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        report = self.text.pieces(*trimmed(ids, mask), self.config.summed_layers).report
+        return F.normalize(report, dim=1)

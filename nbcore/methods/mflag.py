@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from nbcore.data.batches import Augmentation
 from nbcore.distributed import gather, sync_batchnorm
+from nbcore.errors import UsageError
 from nbcore.losses.mflag import Normalization, alignment_loss, orthogonality_loss
 from nbcore.methods.pairs import PairConfig, PairMethod, Variant, trimmed
 from nbcore.models.heads import Projector, projector
@@ -149,6 +151,15 @@ class MFlag(PairMethod):
                 )
         losses["total"] = sum(losses.values())
         return losses
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        return F.normalize(self.image_projector(self.vision.global_features(images)), dim=1)
+
+    def embed_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """As in `PairMethod`. UsageError where the method was built without its language model."""
+        if self.text is None:
+            raise UsageError("this M-FLAG holds no language model, as its reports were embedded beforehand.")
+        return F.normalize(self.text_head(self.text(*trimmed(ids, mask))), dim=1)
 
     def _report_embeddings(self, batch: dict[str, Tensor]) -> Tensor:
         """z_t before its projector, (B, D)."""

@@ -222,13 +222,10 @@ class Mgca(PairMethod):
         )
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """Unit vectors of images in the aligned space, (B, 1, H, H) -> (B, P)."""
         return F.normalize(self.image_projector(self.vision.global_features(images)), dim=1)
 
-    def embed(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Unit vectors of images and reports in the aligned space, (B, P) each."""
-        aligned = self.align(batch)
-        return F.normalize(aligned.image, dim=1), F.normalize(aligned.report, dim=1)
+    def embed_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return F.normalize(self.report_projector(self.text(*trimmed(ids, mask))), dim=1)
 
     def word_maps(self, batch: dict[str, Tensor]) -> Tensor:
         """Where each word looks: what the token alignment lets it attend to, (B, W, S), rows of sum 1."""

@@ -1,6 +1,6 @@
 """What the methods that pre-train from image-report pairs have in common.
 
-Shapes: B batch, H x W image, L word pieces.
+Shapes: B batch, H x W image, L word pieces, P width of the aligned space.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,6 +51,16 @@ class PairConfig(TrainConfig):
         return {"trainable_layers": "all"}
 
     @property
+    def reads(self) -> Sequence[str]:
+        """Languages of the reports to learn from; empty for a method that has no say in it."""
+        return ()
+
+    @property
+    def language_stage(self) -> TrainConfig | None:
+        """How the language model is extended to a second language before the pairs are seen; None: it is not."""
+        return None
+
+    @property
     def caches_text(self) -> bool:
         """Whether every report has one embedding for the whole of training, computed once."""
         return False
@@ -76,6 +86,18 @@ class PairMethod(nn.Module):
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Named scalars; "total" is minimised."""
         raise NotImplementedError
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Unit vectors of images in the aligned space, (B, 1, H, H) in [-1, 1] -> (B, P)."""
+        raise NotImplementedError
+
+    def embed_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors of texts in the aligned space, (B, L), (B, L) -> (B, P)."""
+        raise NotImplementedError
+
+    def embed(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Unit vectors of images and reports in the aligned space, (B, P) each."""
+        return self.embed_images(batch["image"]), self.embed_texts(batch["ids"], batch["mask"])
 
     def text_columns(self, reports: Sequence[str]) -> dict[str, Tensor]:
         """The reports as aligned tensors, once for the whole of training: "ids" and "mask", (n, L)."""

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from nbcore.methods import convirt, gloria, mflag, mgca
+from nbcore.methods import convirt, gloria, med_unic, mflag, mgca
 from nbcore.methods.pairs import PairConfig, PairMethod
 
 
@@ -16,6 +16,7 @@ class MethodClasses(NamedTuple):
 METHODS = {
     "mgca": MethodClasses(mgca.Config, mgca.Mgca),
     "mflag": MethodClasses(mflag.Config, mflag.MFlag),
+    "med_unic": MethodClasses(med_unic.Config, med_unic.MedUnic),
     "convirt": MethodClasses(convirt.Config, convirt.Convirt),
     "gloria": MethodClasses(gloria.Config, gloria.Gloria),
 }

@@ -4,6 +4,7 @@ Shapes: B batch (or all n texts), L word pieces, D hidden width, A attention hea
 """
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, BertTokenizer
+from transformers.masking_utils import create_bidirectional_mask
 
 from nbcore.errors import UserError
 from nbcore.models.weights import find_folder, load_exactly, read_state
@@ -42,7 +44,8 @@ class Pieces(NamedTuple):
 class TextEncoder(nn.Module):
     """A BERT whose [CLS] state stands for the report; frozen, but for its last `trainable_layers` layers.
 
-    Frozen layers stay in eval mode whatever `train()` is told, so that a report has one embedding.
+    Frozen layers stay in eval mode whatever `train()` is told, so that a report has one embedding; `training` of the
+    encoder itself is what `train()` was told.
     """
 
     def __init__(self, bert: BertModel, tokenizer: BertTokenizer, trainable_layers: Trainable = 0):
@@ -64,20 +67,55 @@ class TextEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> "TextEncoder":
         super().train(False)
+        self.training = mode
         for layer in self._trainable:
             layer.train(mode)
         return self
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
-        """Word-piece ids and attention mask, both (B, L) int64, L the longest text but at most `max_length`."""
+        """Word-piece ids and attention mask, both (B, L) int64, L the longest text but at most `max_length`.
+
+        Texts are brought to Unicode's form NFC: no vocabulary has an accent apart from its letter.
+        """
+        composed = [unicodedata.normalize("NFC", text) for text in texts]
         tokens = self.tokenizer(
-            list(texts), padding="longest", truncation=True, max_length=max_length, return_tensors="pt"
+            composed, padding="longest", truncation=True, max_length=max_length, return_tensors="pt"
         )
         return tokens["input_ids"], tokens["attention_mask"]
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Report embeddings z_t: the last [CLS] state, (B, L), (B, L) -> (B, D)."""
         return self.bert(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
+
+    def two_views(self, ids: Tensor, mask: Tensor, *, frozen_dropout: bool = False) -> tuple[Tensor, Tensor]:
+        """Report embeddings of two dropout views of the same reports, (B, L), (B, L) -> (B, D), (B, D).
+
+        The embeddings and the frozen layers, which know no dropout, run once on the batch; the trainable layers run on
+        the batch stacked twice, so that dropout draws for each view. Without dropout both views equal `forward`.
+
+        Args:
+            ids, mask: (B, L).
+            frozen_dropout: in training, let the frozen layers drop out as well, as the official code of Med-UniC does;
+                they then run on both views.
+        """
+        if frozen_dropout or self.bert in self._trainable:
+            self.bert.train(self.training)
+            try:
+                return self(_twice(ids), _twice(mask)).chunk(2)
+            finally:
+                self.train(self.training)
+        layers = list(self.bert.encoder.layer)
+        frozen = len(layers) - len(self._trainable)
+        states = self._run(layers[:frozen], self.bert.embeddings(ids), mask)  # (B, L, D)
+        states = self._run(layers[frozen:], _twice(states), _twice(mask))  # (2B, L, D)
+        return states[:, 0].chunk(2)
+
+    def _run(self, layers: Sequence[nn.Module], states: Tensor, mask: Tensor) -> Tensor:
+        """Some layers of the model: the states that enter and those that leave, (B, L, D)."""
+        prepared = create_bidirectional_mask(self.bert.config, states, mask)
+        for layer in layers:
+            states = layer(states, prepared)
+        return states
 
     def pieces(self, ids: Tensor, mask: Tensor, summed_layers: int = 1) -> Pieces:
         """A report and its word pieces in one pass.
@@ -113,6 +151,11 @@ class TextEncoder(nn.Module):
         return out
 
 
+def _twice(batch: Tensor) -> Tensor:
+    """The batch stacked on itself, (B, ...) -> (2B, ...)."""
+    return torch.cat([batch, batch])
+
+
 @torch.no_grad()
 def _class_attention(layer: nn.Module, entering: Tensor, mask: Tensor) -> Tensor:
     """Attention of [CLS] in a layer, before dropout, mean over heads: (B, L, D) enters, (B, L) comes out."""
@@ -139,7 +182,12 @@ def bert_config(folder: Path) -> BertConfig:
 
 
 def text_encoder(
-    source: str, *, trainable_layers: Trainable = 0, layers: int | None = None, download: bool = False
+    source: str,
+    *,
+    trainable_layers: Trainable = 0,
+    layers: int | None = None,
+    dropout: float | None = None,
+    download: bool = False,
 ) -> TextEncoder:
     """Load a report encoder (CXR-BERT, Bio_ClinicalBERT, PubMedBERT, or a stand-in) without any remote code.
 
@@ -148,13 +196,19 @@ def text_encoder(
         trainable_layers: how many of the last layers are trained (M-FLAG's Unfreeze_n); 0 freezes all; "all" trains the
             whole model (MGCA).
         layers: how many of the first layers are kept (MGCA's BERT has 6 of 12); None for all there are.
+        dropout: probability in [0, 1), of states and of attention; None for what the model's own configuration has.
         download: ask the hub when the weights are not in its cache.
 
     Raises:
-        UserError: the weights are not available, or any key is missing or unexpected.
+        UserError: the weights are not available, any key is missing or unexpected, or `dropout` is no such probability.
     """
     folder = find_folder(source, files=_HUB_FILES, download=download)
-    bert = BertModel(bert_config(folder), add_pooling_layer=False)
+    config = bert_config(folder)
+    if dropout is not None:
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout {dropout} of the language model is not in [0, 1); choose one that is.")
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    bert = BertModel(config, add_pooling_layer=False)
     state = {_plain_key(key): value for key, value in read_state(folder).items()}
     load_exactly(bert, state, source=source, ignore=_UNUSED_HEADS)
     if layers is not None:

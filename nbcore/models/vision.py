@@ -39,6 +39,13 @@ _BUILDERS = {
     "clip_vit_base_patch16": lambda image_size: timm.create_model(
         "vit_base_patch16_clip_224", img_size=image_size, num_classes=0, dynamic_img_size=True
     ),
+    "vit_large_patch32": lambda image_size: timm.create_model(
+        "vit_large_patch32_224", img_size=image_size, num_classes=0, dynamic_img_size=True
+    ),
+    # keeps the position embedding of the 518 pixels it is published for, and interpolates it at each pass
+    "dinov2_vit_giant_patch14": lambda image_size: timm.create_model(
+        "vit_giant_patch14_dinov2", num_classes=0, dynamic_img_size=True
+    ),
     "tiny_resnet": lambda image_size: _tiny_resnet(),
     "tiny_vit": _tiny_vit,
 }
@@ -172,12 +179,16 @@ def vision_encoder(
         upsample, region_stage: see `VisionEncoder`.
 
     Raises:
-        UsageError: unknown name.
+        UsageError: unknown name, or a side that a ViT's patches do not fill.
         UserError: weights unavailable, or keys that do not match.
     """
     if name not in _BUILDERS:
         raise UsageError(f"vision encoder {name!r} is unknown; choose one of {', '.join(ENCODERS)}.")
     encoder = VisionEncoder(_BUILDERS[name](image_size), upsample, region_stage)
+    patch, side = encoder.map_strides[0], upsample or image_size
+    if encoder.is_transformer and side % patch:
+        near = max(1, round(side / patch)) * patch
+        raise UsageError(f"{name} sees patches of {patch} pixels, which do not fill {side}: try image_size {near}.")
     if weights is not None:
         path = Path(weights).expanduser()
         folder = path if path.exists() else find_folder(weights, files=HUB_FILES, download=download)

@@ -34,7 +34,8 @@ class SegmentationConfig(TrainConfig):
 
     # --- model
     image_size: int = Field(224, ge=16)  # the centre crop H, pixels
-    decoder_widths: tuple[int, ...] | None = None  # None: `segmentation_head`'s, those of the official code
+    decoder_widths: tuple[int, ...] | None = None  # of a U-Net; None: `segmentation_head`'s, the official code's
+    setr_widths: tuple[int, ...] | None = None  # the same of the decoder of a transformer
     train_encoder: bool = False  # the papers' encoder is frozen; true is the supervised upper reference
 
     # --- training
@@ -226,7 +227,7 @@ def fit_segmentation(
     uses_images = {name: _has_images(data) for name, data in {"train": train, "valid": valid, "test": test}.items()}
     _check_inputs(uses_images, config)
     torch.manual_seed(seed)
-    head = segmentation_head(encoder, config.decoder_widths)
+    head = segmentation_head(encoder, config.setr_widths if encoder.is_transformer else config.decoder_widths)
     segmenter = Segmenter(head, config, encoder if any(uses_images.values()) else None)
     augment = partial(views, size=config.image_size, augmentation=config.augmentation)
     monitor = Monitor(lambda method: -validation_loss(method, valid), config.patience, config.validate_every)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
 
-from nbcore.data.batches import Columns, _homography, prepare
+from nbcore.data.batches import Columns, _flip_and_rotation, _homography, _rotation_and_affine, prepare
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -42,7 +44,7 @@ def test_random_crops_are_windows_of_their_own_image():
         assert (own == crop).all(dim=(-1, -2)).any()
 
 
-@pytest.mark.parametrize("kind", ["crop", "official"])
+@pytest.mark.parametrize("kind", ["crop", "official", "med_unic", "med_unic_paper"])
 def test_augmentation_is_a_function_of_the_generator(kind):
     one, same, other = (prepare(images(), 16, kind, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, same)
@@ -84,3 +86,45 @@ def test_convirt_views_flip_half_of_the_pictures_and_blur_them():
     centre = (columns * torch.arange(64)).sum(1) / columns.sum(1)
     assert 0.4 < (centre > 32).float().mean() < 0.6
     assert len(views[0].unique()) > 20  # edges are no longer sharp
+
+
+def blobs() -> torch.Tensor:
+    """Six smooth pictures (6, 1, 48, 48) in [0, 1] without any symmetry."""
+    axis = torch.linspace(-1, 1, 48)
+    pictures = torch.zeros(6, 48, 48)
+    for x, y, height in ((0.3, -0.4, 1.0), (-0.5, 0.1, 0.6), (0.1, 0.5, 0.3)):
+        pictures += height * torch.exp(-((axis[None] - x) ** 2 + (axis[:, None] - y) ** 2) / 0.1)
+    return pictures.unsqueeze(1)
+
+
+def test_the_med_unic_view_is_torchvisions_rotation_then_affine():
+    pictures = blobs()
+    found = torch.nn.functional.grid_sample(pictures, _rotation_and_affine(pictures, generator()), align_corners=False)
+    angle, scale, shear, *shift = torch.rand((5, 6), generator=generator()).tolist()
+    for i, picture in enumerate(pictures):
+        turned = TF.rotate(picture, 90 * angle[i], InterpolationMode.BILINEAR)
+        moved = [0.1 * 48 * (2 * part[i] - 1) for part in shift]  # pixels
+        expected = TF.affine(
+            turned, 0, moved, 0.9 + 0.2 * scale[i], [20 * shear[i] - 10, 0], InterpolationMode.BILINEAR
+        )
+        assert (picture - expected).abs().max() > 0.2
+        torch.testing.assert_close(found[i], expected, atol=0.02, rtol=0)
+
+
+def test_the_view_of_med_unics_paper_is_torchvisions_flip_then_rotation():
+    pictures = blobs()
+    found = torch.nn.functional.grid_sample(pictures, _flip_and_rotation(pictures, generator()), align_corners=False)
+    flipped, angle = torch.rand((2, 6), generator=generator()).tolist()
+    assert 0 < sum(part < 0.5 for part in flipped) < 6
+    for i, picture in enumerate(pictures):
+        expected = TF.rotate(
+            TF.hflip(picture) if flipped[i] < 0.5 else picture, 180 * angle[i], InterpolationMode.BILINEAR
+        )
+        torch.testing.assert_close(found[i], expected, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["med_unic", "med_unic_paper"])
+def test_half_of_the_med_unic_views_have_their_contrast_stretched(kind):
+    stored = torch.randint(60, 120, (400, 16, 16), generator=generator(), dtype=torch.uint8)
+    brightest = prepare(stored, 16, kind, generator()).amax(dim=(1, 2, 3))
+    assert 0.4 < (brightest > 0.999).float().mean() < 0.6

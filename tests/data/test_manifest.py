@@ -13,6 +13,7 @@ from nbcore.errors import UsageError
 from nbcore.paths import MANIFESTS
 
 NAMES = [
+    "chexlocalize",
     "chexpert",
     "covid-chestxray",
     "covidx",
@@ -20,6 +21,7 @@ NAMES = [
     "mimic-cxr",
     "nih-chestxray14",
     "object-cxr",
+    "padchest",
     "rsna-pneumonia",
     "siim-acr",
 ]
@@ -44,6 +46,7 @@ def test_every_data_set_is_listed_and_valid() -> None:
         ("rsna-pneumonia", 26684, (18678, 4003, 4003), None),
         ("siim-acr", 12047, (8433, 1807, 1807), None),
         ("object-cxr", 9000, (6400, 1600, 1000), None),
+        ("chexlocalize", 500, (0, 0, 500), None),
     ],
 )
 def test_counts_are_the_published_ones(name: str, images: int, default: tuple, listed: tuple | None) -> None:
@@ -61,6 +64,11 @@ def test_mgca_policy_and_access() -> None:
         "Atelectasis": 1, "Cardiomegaly": 0, "Consolidation": 0, "Edema": 1, "Pleural Effusion": 1
     }  # fmt: skip
     assert [name for name in NAMES if load_manifest(name).is_private] == ["mimic-cxr"]
+
+
+def test_med_unic_looks_at_the_five_competition_labels() -> None:
+    five = {"Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"}
+    assert all(set(load_manifest(name).uncertain["med_unic"]) == five for name in ("chexpert", "chexlocalize"))
 
 
 def test_prevalences_name_phantom_findings() -> None:
@@ -90,6 +98,8 @@ def _changed(tmp_path: Path, change: callable) -> Path:
         (lambda raw: raw["layout"]["columns"].pop("view"), "layout.columns: missing key 'view'"),
         (lambda raw: raw["twin"].update(label_noise=0.9), "twin.label_noise: Input should be less than 0.5"),
         (lambda raw: raw["split"].update(valid={}), "split.valid: give 'images', 'fraction', or both"),
+        (lambda raw: raw["split"].pop("test"), "split: missing key 'test'"),
+        (lambda raw: raw["split"].update(test_among={"column": "x", "vale": "y"}), "unknown key 'vale' (did you mean"),
         (lambda raw: raw["layout"].update(reader="chexprt"), "layout: Input tag 'chexprt'"),
         (lambda raw: raw["uncertain"]["mgca"].update(Edemma=1), "unknown class 'Edemma' (did you mean 'Edema'?)"),
         (lambda raw: raw.update(name="other"), "name is 'other'"),

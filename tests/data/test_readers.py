@@ -20,6 +20,7 @@ from nbcore.data.splits import assert_disjoint
 from nbcore.errors import UserError
 
 NAMES = [
+    "chexlocalize",
     "chexpert",
     "covid-chestxray",
     "covidx",
@@ -27,6 +28,7 @@ NAMES = [
     "mimic-cxr",
     "nih-chestxray14",
     "object-cxr",
+    "padchest",
     "rsna-pneumonia",
     "siim-acr",
 ]
@@ -64,7 +66,9 @@ def test_the_table_is_tidy_and_complete(name: str, twin: Twin) -> None:
 def test_splits_share_no_patient_and_none_is_empty(name: str, twin: Twin, studies: Studies) -> None:
     samples = load(name, twin(name))
     assert_disjoint(samples.table)
-    assert min(len(samples.split(split)) for split in ("train", "valid", "test")) >= 0.05 * IMAGES
+    splits = ["test"] if name == "chexlocalize" else ["train", "valid", "test"]
+    assert set(samples.table["split"]) == set(splits)
+    assert min(len(samples.split(split)) for split in splits) >= 0.05 * IMAGES
     patients = {study.patient for study in studies(name)}
     if name != "kermany":  # its file names count a child's normal and ill pictures apart
         assert samples.table["patient"].nunique() == len(patients)
@@ -332,6 +336,20 @@ def test_lists_that_overlap(damaged: Twin) -> None:
     with (root / "train_val_list.txt").open("a") as file:
         file.write(first)
     assert f"{first} is in both" in _told("nih-chestxray14", root)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_row_in_the_wrong_encoding_is_named(packed: bool, damaged: Twin) -> None:
+    root = damaged("mimic-cxr")
+    path = root / "mimic-cxr-2.0.0-metadata.csv.gz"
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    lines[6] = lines[6].replace(b"-", "Ó".encode("latin-1"), 1)
+    path.write_bytes(gzip.compress(b"".join(lines)))
+    if not packed:
+        path.unlink()
+        path = path.with_suffix("")
+        path.write_bytes(b"".join(lines))
+    assert _told("mimic-cxr", root) == f"{path} is not UTF-8 text (row 7): save it as UTF-8"
 
 
 def test_no_image_at_all(damaged: Twin) -> None:

@@ -14,6 +14,7 @@ from nbcore.data.phantom.twins.cast import draw_cast, recorded
 from nbcore.errors import UsageError, UserError
 
 NAMES = [
+    "chexlocalize",
     "chexpert",
     "covid-chestxray",
     "covidx",
@@ -21,11 +22,12 @@ NAMES = [
     "mimic-cxr",
     "nih-chestxray14",
     "object-cxr",
+    "padchest",
     "rsna-pneumonia",
     "siim-acr",
 ]
 
-NUMBERED = {"chexpert", "kermany", "nih-chestxray14", "object-cxr"}  # whose file names are counted
+NUMBERED = {"chexlocalize", "chexpert", "kermany", "nih-chestxray14", "object-cxr"}  # whose file names are counted
 
 
 def _content(root: Path) -> dict[str, bytes]:

@@ -72,6 +72,19 @@ def test_gloria_adds_both_directions_of_both_losses():
 
 
 @pytest.mark.parametrize("make", [make_convirt, make_gloria])
+def test_pictures_and_texts_can_be_embedded_apart(make):
+    model = make().eval()
+    batch = pair_batch(model.text)
+    image, text = model.embed(batch)
+    assert image.shape == text.shape
+    for points in (image, text):
+        torch.testing.assert_close(points.norm(dim=1), torch.ones(4))
+    alone = model.embed_texts(batch["ids"][1:2], batch["mask"][1:2])
+    torch.testing.assert_close(alone, text[1:2])
+    torch.testing.assert_close(model.embed_images(batch["image"][2:3]), image[2:3])
+
+
+@pytest.mark.parametrize("make", [make_convirt, make_gloria])
 def test_what_stands_on_padding_has_no_influence(make):
     model = make().eval()
     batch = pair_batch(model.text)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from nbcore.errors import UsageError
 from nbcore.losses.mflag import alignment_loss, orthogonality_loss
 from nbcore.methods.mflag import VARIANTS, Config, MFlag, paper_size_parameters
 from nbcore.models.text import TextEncoder, small_bert, train_tokenizer
@@ -118,6 +119,21 @@ def test_half_precision_does_not_reach_the_losses():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = method().losses(batch())
     assert losses["total"].dtype == torch.float32
+
+
+def test_embeddings_are_unit_vectors_between_which_the_alignment_lies():
+    text = text_encoder()
+    model = method(text, text_head="mlp").eval()
+    image, report = model.embed(token_batch(text))
+    for points in (image, report):
+        torch.testing.assert_close(points.norm(dim=1), torch.ones(4))
+    expected = (2 - 2 * (image * report).sum(dim=1)).mean()
+    torch.testing.assert_close(model.losses(token_batch(text))["align"], expected)
+
+
+def test_texts_cannot_be_embedded_without_a_language_model():
+    with pytest.raises(UsageError, match="no language model"):
+        method().embed_texts(torch.zeros(1, 3, dtype=torch.int64), torch.ones(1, 3, dtype=torch.int64))
 
 
 def test_published_model_size():

@@ -118,8 +118,9 @@ def test_embeddings_are_unit_vectors_and_assignments_prototypes():
     model = method().eval()
     batch = pair_batch(model.text)
     image, report = model.embed(batch)
-    torch.testing.assert_close(image, model.embed_images(batch["image"]))
-    torch.testing.assert_close(report.norm(dim=1), torch.ones(4))
+    aligned = model.align(batch)
+    torch.testing.assert_close(image, F.normalize(aligned.image, dim=1))
+    torch.testing.assert_close(report, F.normalize(aligned.report, dim=1))
     with torch.no_grad():
         model.prototypes[3] = 5 * image[1]
     assert model.assignments(image)[1] == 3

@@ -1,13 +1,14 @@
 """Report encoders: freezing, exact loading of BERT-family checkpoints, embeddings that do not depend on the batch."""
 
 import json
+import unicodedata
 
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from nbcore.errors import UserError
-from nbcore.models.text import small_bert, text_encoder, train_tokenizer
+from nbcore.models.text import TextEncoder, small_bert, text_encoder, train_tokenizer
 
 TEXTS = [
     "the heart is normal in size.",
@@ -129,3 +130,102 @@ def test_only_the_first_layers_may_be_kept(folder):
     ids, mask = short.tokenize(TEXTS, 32)
     states = whole.bert(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
     torch.testing.assert_close(short(ids, mask), states[2][:, 0])
+
+
+def two_forwards(encoder, ids, mask):
+    """What `two_views` saves work on."""
+    return encoder(ids, mask), encoder(ids, mask)
+
+
+@pytest.mark.parametrize("trainable_layers", [0, 1, 3, "all"])
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1] * 2], ids=["padded", "unpadded"])
+@pytest.mark.parametrize("frozen_dropout", [False, True])
+def test_two_views_without_dropout_are_two_forwards_in_values_and_gradients(
+    folder, trainable_layers, texts, frozen_dropout
+):
+    encoder = text_encoder(str(folder), trainable_layers=trainable_layers, dropout=0.0).train()
+    ids, mask = encoder.tokenize(texts, 32)
+    views, expected = encoder.two_views(ids, mask, frozen_dropout=frozen_dropout), two_forwards(encoder, ids, mask)
+    torch.testing.assert_close(views, expected)
+    weights = torch.randn(2, *views[0].shape, generator=torch.Generator().manual_seed(1))
+    trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    assert all(view.requires_grad == bool(trained) for view in views)
+    if trained:
+        ours, plain = (
+            torch.autograd.grad((weights * torch.stack(pair)).sum(), trained, allow_unused=True)
+            for pair in (views, expected)
+        )
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
+
+
+def rows_seen(encoder, *args, **kwargs):
+    """How many rows the embeddings and each layer are given, and whether what they return has a gradient."""
+    seen = []
+    parts = [encoder.bert.embeddings, *encoder.bert.encoder.layer]
+    hooks = [
+        part.register_forward_hook(lambda *call: seen.append((len(call[2]), call[2].requires_grad))) for part in parts
+    ]
+    encoder.two_views(*args, **kwargs)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def test_frozen_layers_see_the_batch_once_and_trained_ones_twice(folder):
+    encoder = text_encoder(str(folder), trainable_layers=1).train()
+    ids, mask = encoder.tokenize(TEXTS, 32)
+    assert rows_seen(encoder, ids, mask) == [(3, False), (3, False), (3, False), (6, True)]
+    assert rows_seen(encoder, ids, mask, frozen_dropout=True) == [(6, False), (6, False), (6, False), (6, True)]
+    whole = text_encoder(str(folder), trainable_layers="all").train()
+    assert rows_seen(whole, ids, mask) == [(6, True)] * 4
+
+
+@pytest.mark.parametrize(
+    ("trainable_layers", "frozen_dropout", "differ"),
+    [(0, False, False), (1, False, True), ("all", False, True), (0, True, True), (1, True, True)],
+)
+def test_views_differ_by_dropout_in_training_alone(folder, trainable_layers, frozen_dropout, differ):
+    encoder = text_encoder(str(folder), trainable_layers=trainable_layers).train()
+    ids, mask = encoder.tokenize(TEXTS, 32)
+    first, second = encoder.two_views(ids, mask, frozen_dropout=frozen_dropout)
+    assert (first != second).any(dim=1).all() == differ
+    encoder.eval()
+    views = encoder.two_views(ids, mask, frozen_dropout=frozen_dropout)
+    torch.testing.assert_close(views, two_forwards(encoder, ids, mask))
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_dropout_of_frozen_layers_ends_with_the_call(folder, mode):
+    encoder = text_encoder(str(folder), trainable_layers=1).train(mode)
+    ids, mask = encoder.tokenize(TEXTS, 32)
+    modes = [module.training for module in encoder.modules()]
+    assert encoder.training == mode
+    encoder.two_views(ids, mask, frozen_dropout=True)
+    assert [module.training for module in encoder.modules()] == modes
+    with pytest.raises(IndexError):
+        encoder.two_views(ids + 1000, mask, frozen_dropout=True)
+    assert [module.training for module in encoder.modules()] == modes
+
+
+def test_dropout_of_a_loaded_model_can_be_set(folder):
+    def probabilities(**options):
+        modules = text_encoder(str(folder), trainable_layers="all", **options).modules()
+        return {module.p for module in modules if isinstance(module, torch.nn.Dropout)}
+
+    assert probabilities() == {0.1}
+    assert probabilities(dropout=0.3) == {0.3}
+    assert probabilities(dropout=0.0) == {0.0}
+    for wrong in (-0.1, 1.0):
+        with pytest.raises(UserError, match=r"not in \[0, 1\)"):
+            text_encoder(str(folder), dropout=wrong)
+
+
+def test_decomposed_accents_are_composed_before_they_are_looked_up():
+    texts = ["índice cardiotorácico en la pequeña lesión"]
+    tokenizer = train_tokenizer(texts, 200)
+    encoder = TextEncoder(small_bert(tokenizer, width=32, layers=1, max_length=32), tokenizer)
+    decomposed = unicodedata.normalize("NFD", texts[0])
+    assert decomposed != texts[0]
+    ids, _ = encoder.tokenize([decomposed], 32)
+    assert torch.equal(ids, encoder.tokenize(texts, 32)[0])
+    assert tokenizer.unk_token_id not in ids

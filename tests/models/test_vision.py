@@ -1,6 +1,7 @@
 """Image encoders: one interface over timm classes, and weight loading that is never silent."""
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -89,6 +90,53 @@ def test_resnet_has_no_attention():
 def test_published_encoders_have_their_published_size():
     assert count_parameters(vision_encoder("resnet50")) == 23_508_032
     assert count_parameters(vision_encoder("vit_base_patch16")) == 85_798_656
+
+
+LARGE = {"vit_large_patch32": (305_510_400, 1024, 49), "dinov2_vit_giant_patch14": (1_136_479_232, 1536, 256)}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_encoders_have_their_published_size_and_features_of_a_picture_of_224(name):
+    """On the meta device, which keeps shapes but no numbers: the larger one would take 4.5 GB."""
+    parameters, width, patches = LARGE[name]
+    with torch.device("meta"):
+        encoder = vision_encoder(name)
+        images = torch.empty(2, 1, 224, 224)
+    assert count_parameters(encoder) == parameters
+    assert encoder.width == encoder.region_width == width
+    assert encoder.global_features(images).shape == (2, width)
+    regions = encoder.regions(images)
+    assert regions.local.shape == (2, patches, width)
+    assert regions.attention.shape == (2, patches)
+
+
+def test_dinov2_keeps_the_position_embedding_of_its_published_weights():
+    """37 x 37 patches of 518 pixels and [CLS], whatever the pictures' side: so the weights load exactly."""
+    with torch.device("meta"):
+        encoder = vision_encoder("dinov2_vit_giant_patch14", image_size=224)
+    assert encoder.backbone.pos_embed.shape == (1, 37 * 37 + 1, 1536)
+    assert not [key for key in encoder.backbone.state_dict() if key.startswith(("fc.", "head."))]
+
+
+def test_the_pooled_feature_of_the_larger_transformers_is_the_class_token():
+    """The same classes with few, narrow blocks: what their names change is the size alone."""
+    for name in ("vit_large_patch32_224", "vit_giant_patch14_dinov2"):
+        small = {"depth": 2, "embed_dim": 24, "num_heads": 2, "img_size": 448}
+        backbone = timm.create_model(name, num_classes=0, dynamic_img_size=True, **small)
+        encoder = VisionEncoder(backbone).eval()
+        images = torch.randn(2, 1, 224, 224)
+        with torch.no_grad():
+            tokens = backbone.forward_features(images.expand(-1, 3, -1, -1))
+            regions = encoder.regions(images)
+            torch.testing.assert_close(encoder.global_features(images), tokens[:, 0])
+        torch.testing.assert_close(regions.local, tokens[:, 1:])
+        torch.testing.assert_close(regions.attention, encoder.last_attention(images).mean(dim=1))
+
+
+@pytest.mark.parametrize(("name", "side", "near"), [("dinov2_vit_giant_patch14", 256, 252), ("tiny_vit", 60, 64)])
+def test_a_side_that_patches_do_not_fill_is_refused(name, side, near):
+    with torch.device("meta"), pytest.raises(UsageError, match=f"do not fill {side}: try image_size {near}"):
+        vision_encoder(name, image_size=side)
 
 
 def test_stand_ins_are_small():

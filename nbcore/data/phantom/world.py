@@ -350,9 +350,15 @@ CLASSES: Mapping[str, frozenset[str]] = {
     "Pleural_Thickening": frozenset({"pleural_thickening"}),
     "COVID-19": frozenset({"covid"}),
     "Foreign Object": frozenset({"foreign_object"}),
+    "pulmonary edema": frozenset({"edema"}),
+    "pleural effusion": frozenset({"effusion"}),
+    "heart insufficiency": frozenset({"cardiomegaly", "edema"}),
+    "hilar enlargement": frozenset(),  # nothing that the phantom draws
+    "vascular redistribution": frozenset(),
     **{name.capitalize(): frozenset({name}) for name in FINDINGS if "_" not in name},
 }
 ABSENCE = frozenset({"No Finding"})  # classes that are positive where none of their findings is present
+TOGETHER = frozenset({"heart insufficiency"})  # where all of them are; every other class, where any is
 
 
 def labels(studies: Sequence[ChestStudy]) -> dict[str, np.ndarray]:
@@ -372,6 +378,9 @@ def label_matrix(studies: Sequence[ChestStudy], classes: Sequence[str]) -> np.nd
         if name not in CLASSES and name not in FINDINGS:
             raise UsageError(f"the phantom has no class {name!r}: choose among {', '.join(sorted(CLASSES))}")
         members = CLASSES.get(name, {name})
-        shown = np.any([present[finding] for finding in FINDINGS if finding in members], axis=0)
-        columns.append(~shown if name in ABSENCE else shown)
+        shown = np.zeros((len(members), len(studies)), bool)  # (members, B)
+        for row, finding in enumerate(members):
+            shown[row] = present[finding]
+        counted = shown.all(axis=0) if name in TOGETHER else shown.any(axis=0)  # (B,)
+        columns.append(~counted if name in ABSENCE else counted)
     return np.stack(columns, axis=1).astype(np.float32)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from nbcore.data.manifest import Manifest, load_manifest
 from nbcore.data.readers import (
+    chexlocalize,
     chexpert,
     class_folders,
     covid_chestxray,
@@ -16,6 +17,7 @@ from nbcore.data.readers import (
     mimic_cxr,
     nih,
     object_cxr,
+    padchest,
     rsna,
     siim,
 )
@@ -26,7 +28,8 @@ from nbcore.errors import UserError
 
 MARKER = "PHANTOM.json"  # a root that holds it is a twin
 
-# Each returns a row an image with the columns of Samples, and in "split" the layout's own split.
+# Each returns a row an image with the columns of Samples, and in "split" the layout's own split; also, in "testable",
+# which images meet the manifest's `split.test_among`, where the reader knows that rule.
 READERS: dict[str, Callable[[Manifest, Path], pd.DataFrame]] = {
     "mimic-cxr": mimic_cxr.read,
     "chexpert": chexpert.read,
@@ -37,6 +40,8 @@ READERS: dict[str, Callable[[Manifest, Path], pd.DataFrame]] = {
     "siim": siim.read,
     "covidx": covidx.read,
     "object-cxr": object_cxr.read,
+    "padchest": padchest.read,
+    "chexlocalize": chexlocalize.read,
 }
 
 
@@ -54,8 +59,7 @@ def load(name_or_manifest: str | Path | Manifest, root: str | Path) -> Samples:
     require_folder(root, manifest.name)
     frame = READERS[manifest.layout.reader](manifest, root)
     labels = [f"label:{name}" for name in manifest.classes]
-    frame = frame[[*COLUMNS, *labels]].astype(dict.fromkeys(labels, np.float32))
-    _check_labels(manifest, frame[labels])
+    _check_labels(manifest, frame[labels].astype(np.float32))
 
     present = frame["image"].isin(_files_below(root, frame["image"])).to_numpy()
     if not present.any():
@@ -63,8 +67,9 @@ def load(name_or_manifest: str | Path | Manifest, root: str | Path) -> Samples:
             f"{manifest.name}: none of its {len(frame)} images is under {root} (the first would be "
             f"{frame['image'].iloc[0]}): unpack them there"
         )
-    table = frame[present].reset_index(drop=True)
-    table["split"] = assign_splits(table["patient"], table["split"], manifest, root)
+    frame = frame[present].reset_index(drop=True)
+    table = frame[[*COLUMNS, *labels]].astype(dict.fromkeys(labels, np.float32))
+    table["split"] = assign_splits(table["patient"], table["split"], manifest, root, frame.get("testable"))
     assert_disjoint(table)
     _check_images(manifest, table)
     return Samples(

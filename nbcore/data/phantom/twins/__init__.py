@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nbcore.data.manifest import Manifest, load_manifest
 from nbcore.data.phantom.twins import (
+    chexlocalize,
     chexpert,
     class_folders,
     covid_chestxray,
@@ -19,6 +20,7 @@ from nbcore.data.phantom.twins import (
     mimic_cxr,
     nih,
     object_cxr,
+    padchest,
     rsna,
     siim,
 )
@@ -37,6 +39,8 @@ WRITERS: dict[str, Callable[[Manifest, Path, Cast], None]] = {
     "siim": siim.write,
     "covidx": covidx.write,
     "object-cxr": object_cxr.write,
+    "padchest": padchest.write,
+    "chexlocalize": chexlocalize.write,
 }
 
 
@@ -102,9 +106,10 @@ def describe_twin(manifest: Manifest, images: int | None = None, size: int | Non
 
 @cache
 def generator_version() -> str:
-    """A digest of the phantom's sources: what it draws may change with any of them."""
-    sources = Path(__file__).parent.parent
-    return digest({path.relative_to(sources).as_posix(): path.read_text() for path in sources.rglob("*.py")})
+    """A digest of the phantom's sources, and of the stemmer's: what it draws or tells may change with any of them."""
+    phantom = Path(__file__).parent.parent
+    sources = [*phantom.rglob("*.py"), phantom.parent / "spanish.py"]
+    return digest({path.relative_to(phantom.parent).as_posix(): path.read_text("utf-8") for path in sources})
 
 
 def _refuse_other_content(root: Path) -> None:

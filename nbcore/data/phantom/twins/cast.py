@@ -103,8 +103,13 @@ def save_pictures(
     places: Sequence[tuple[Path, world.ChestStudy]],
     size: int,
     observe: Callable[[chest.ChestImages, int], _T] = lambda drawn, row: None,
+    *,
+    deep: bool = False,
 ) -> list[_T]:
-    """Draw each study into its file (JPEG, PNG or DICOM by the suffix); returns what `observe` sees in each picture."""
+    """Draw each study into its file (JPEG, PNG or DICOM by the suffix); returns what `observe` sees in each picture.
+
+    A `deep` PNG has 12 bits in words of 16.
+    """
     for folder in {path.parent for path, _ in places}:
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -116,7 +121,7 @@ def save_pictures(
                 write_dicom(path, pixels, study)
             else:
                 options = {"compress_level": 1} if path.suffix == ".png" else {"quality": _JPEG_QUALITY}
-                Image.fromarray(pixels).save(path, **options)
+                Image.fromarray(pixels.astype(np.uint16) << 4 if deep else pixels).save(path, **options)
         return [observe(drawn, row) for row in range(len(part))]
 
     with ThreadPoolExecutor(_WORKERS) as pool:

@@ -1,0 +1,161 @@
+"""What a study's methods make of the names of findings, in English and Spanish; as cached stages.
+
+Shapes: n images, C findings, P width of the aligned space, H side.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nbcore.analysis.gradcam import map_agreement, similarity_maps
+from nbcore.cache import stage
+from nbcore.data.masks import has_outline, masks
+from nbcore.data.prompts import finding_terms, prompt_pairs
+from nbcore.data.spanish import stemmed
+from nbcore.files import atomic_write
+from nbcore.study_alignment import StudyAlignment, WordMaps
+from nbcore.study_encoders import Encoder
+from nbcore.study_inputs import device
+from nbcore.study_language import LANGUAGES
+from nbcore.tasks.pointing import pointing_game
+from nbcore.tasks.zero_shot import ZeroShot, zero_shot_metrics, zero_shot_scores
+
+
+class StudyZeroShot(StudyAlignment):
+    """Judges methods with `embed_images` and `embed_texts` by prompts."""
+
+    def zero_shot_scores(self, encoder: Encoder, name: str, language: str) -> tuple[np.ndarray, ZeroShot, list[str]]:
+        """Test labels (n, C), cosines with the prompts (n, C), and the findings, of which each has positives and
+        negatives among the test images."""
+        samples = self.samples(name)
+        test = np.flatnonzero(samples.table["split"] == "test")
+        labels, findings = self.labels(name)[0][test], self.findings(name)
+        judged = np.flatnonzero((labels.max(axis=0) > 0) & (labels.min(axis=0) < 1))
+        method = self.load_method(encoder)
+        found = self._each_batch(samples.subset(test), lambda batch: method.embed_images(batch["image"]))
+        images = torch.cat(found).float().cpu().numpy()
+        findings = [findings[c] for c in judged]
+        pairs = prompt_pairs(findings, language, style=self.settings.prompt_style)
+        positive, negative = (self._prompts(method, encoder, texts, language).cpu().numpy() for texts in pairs)
+        return labels[:, judged], zero_shot_scores(images, positive, negative), findings
+
+    def zero_shot(self, encoder: Encoder, name: str, language: str) -> dict[str, float]:
+        """Macro "auc", "f1" and "accuracy" of a data set's test images, with prompts in a language."""
+
+        def build(folder: Path) -> None:
+            labels, scores, _ = self.zero_shot_scores(encoder, name, language)
+            atomic_write(folder / "metrics.json", json.dumps(zero_shot_metrics(labels, scores)))
+
+        key = {
+            "encoder": encoder.key,
+            "data": [self.samples(name).fingerprint(), *self.label_key(name)],
+            "resize": self.settings.resize,
+            "prompts": [language, *prompt_pairs(self.findings(name), language, style=self.settings.prompt_style)],
+            "stems": self.settings.stem_prompts,
+        }
+        return json.loads((stage("zero_shot", key, build, self.cache_root).path / "metrics.json").read_text())
+
+    def zero_shot_all(self, encoders: dict[str, list[Encoder]]) -> pd.DataFrame:
+        """For every data set and language: columns method, seed, dataset, language, auc, f1, accuracy."""
+        todo = [
+            (method, run, name, language)
+            for method, runs in encoders.items()
+            for run in runs
+            for name in self.settings.zero_shot_on
+            for language in LANGUAGES
+        ]
+        found = self.run_all("zero_shot", [((run, name, language), {}) for _, run, name, language in todo], "zero-shot")
+        rows = [
+            {"method": method, "seed": run.seed, "dataset": name, "language": language, **metrics}
+            for (method, run, name, language), metrics in zip(todo, found)
+        ]
+        return pd.DataFrame(rows, columns=["method", "seed", "dataset", "language", "auc", "f1", "accuracy"])
+
+    def zero_shot_example(
+        self, encoder: Encoder, name: str
+    ) -> tuple[np.ndarray, list[tuple[str, str, float, str, float]]]:
+        """A test picture (H, H) with a finding that is rare among its others, and, a language, its prompts with their
+        cosines: (language, positive prompt, cosine, negative prompt, cosine)."""
+        rows = []
+        for language, spoken in LANGUAGES.items():
+            labels, scores, findings = self.zero_shot_scores(encoder, name, language)
+            picture = int((labels.sum(axis=1) == 1).argmax())
+            finding = int(labels[picture].argmax())
+            prompts = prompt_pairs([findings[finding]], language, style=self.settings.prompt_style)
+            cosines = (float(side[picture, finding]) for side in (scores.positive, scores.negative))
+            rows.append((spoken, prompts[0][0], next(cosines), prompts[1][0], next(cosines)))
+        test = self.samples(name).split("test").subset([picture])
+        shown = self._cropped(self.images(test))[0]
+        return (np.zeros_like(shown) if self.hides(name) else shown), rows
+
+    # --- where a term looks
+
+    def terms(self, name: str) -> dict[str, str]:
+        """A finding's name, as a figure prints it, by language."""
+        return finding_terms(name)
+
+    def term_maps(self, encoder: Encoder, name: str, language: str, count: int | None = None) -> WordMaps:
+        """Grad-CAM of the likeness to a finding's name, of the (first `count`) outlined test pictures of a data set."""
+        samples = self.samples(name).split("test")
+        samples = samples.subset(np.flatnonzero(has_outline(samples))[:count])
+        method = self.load_method(encoder)
+        target = self._prompts(method, encoder, [finding_terms(name)[language]], language)[0]  # (P,)
+        seen = partial(similarity_maps, method.vision, method.image_projector, stage=self.settings.gradcam_stage)
+        found = self._each_batch(samples, lambda batch: seen(batch["image"], target))
+        outlines = self._cropped(masks(samples, self.settings.resize)) > 0
+        return WordMaps(self._cropped(self.images(samples)), torch.cat(found).float().cpu().numpy(), outlines)
+
+    def term_pointing(self, encoder: Encoder, name: str) -> dict[str, Any]:
+        """The pointing game of a finding's name, by language ("en", "es"), and how alike the two languages' maps are:
+        "agreement", and "mismatched", the same for maps of different pictures."""
+
+        def build(folder: Path) -> None:
+            found = {language: self.term_maps(encoder, name, language) for language in LANGUAGES}
+            result: dict[str, Any] = {
+                language: pointing_game(maps.maps, maps.outlines)._asdict() for language, maps in found.items()
+            }
+            english, spanish = found["en"].maps, found["es"].maps
+            result["agreement"] = map_agreement(english, spanish)
+            result["mismatched"] = map_agreement(english, np.roll(spanish, 1, axis=0))
+            atomic_write(folder / "pointing.json", json.dumps(result))
+
+        key = {
+            "encoder": encoder.key,
+            "data": self.samples(name).fingerprint(),
+            "terms": finding_terms(name),
+            "stage": self.settings.gradcam_stage,
+            "stems": self.settings.stem_prompts,
+            "resize": self.settings.resize,
+        }
+        return json.loads((stage("gradcam", key, build, self.cache_root).path / "pointing.json").read_text())
+
+    def term_pointing_all(self, encoders: Sequence[Encoder], names: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Of one method's runs: the pointing game (seed, dataset, language, hits, chance, ...), and how far the maps of
+        the languages agree (seed, dataset, agreement, mismatched)."""
+        todo = [(run, name) for run in encoders for name in names]
+        found = self.run_all("term_pointing", [(step, {}) for step in todo], "Grad-CAM")
+        games, agreement = [], []
+        for (run, name), result in zip(todo, found):
+            own = {"seed": run.seed, "dataset": name}
+            games += [{**own, "language": language, **result[language]} for language in LANGUAGES]
+            agreement.append({**own, "agreement": result["agreement"], "mismatched": result["mismatched"]})
+        return pd.DataFrame(games), pd.DataFrame(agreement)
+
+    # --- parts
+
+    def _prompt_text(self, text: str, language: str) -> str:
+        """A prompt as the language models have learnt to read it: Spanish as stems, if `stem_prompts`."""
+        return stemmed(text) if language == "es" and self.settings.stem_prompts else text
+
+    @torch.no_grad()
+    def _prompts(self, method: Any, encoder: Encoder, texts: Sequence[str], language: str) -> torch.Tensor:
+        """Unit vectors of prompts, (m, P)."""
+        read = [self._prompt_text(text, language) for text in texts]
+        ids, mask = method.text.tokenize(read, encoder.config.max_length)
+        return method.embed_texts(ids.to(device()), mask.to(device())).float()

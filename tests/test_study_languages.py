@@ -1,0 +1,169 @@
+"""Steps of a study in two languages, on twins of a few dozen pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+from nbcore.data.spanish import stemmed
+from nbcore.errors import UsageError, UserError
+from nbcore.study import Study
+
+TINY = {
+    "twin_images": {"mimic-cxr": 100, "padchest": 120, "chexpert": 60, "siim-acr": 60, "chexlocalize": 60},
+    "probe_on": ["chexpert"],
+    "segment_on": ["siim-acr"],
+    "detect_on": [],
+    "zero_shot_on": ["chexlocalize"],
+    "standin_width": 32,
+    "new_words": 40,
+    "batch_size": 16,
+    "threads": 1,
+}
+
+
+def open_study(root, **changes) -> Study:
+    return Study.open(
+        "med_unic", profile="smoke", seed=0, data_root=None, output_root=str(root), overrides={**TINY, **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("languages")
+
+
+@pytest.fixture(scope="module")
+def study(root):
+    before = torch.get_num_threads()
+    yield open_study(root)
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def encoder(study):
+    return study.pretrain(0)
+
+
+def test_a_method_learns_from_the_pairs_of_its_languages(study, root):
+    english, spanish = (study.learnt_pairs(study.config(languages=[language])) for language in ("en", "es"))
+    both = study.learnt_pairs(study.config())
+    assert set(english.table["language"]) == {"en"}
+    assert set(spanish.table["language"]) == {"es"}
+    assert len(both) == len(english) + len(spanish)
+    assert study.learnt_pairs(study.config("mgca")) is study.pairs  # the English ones
+    assert sorted(study.pairs.table["report"]) == sorted(english.table["report"])
+    few = open_study(root, pairs_each=7).learnt_pairs(study.config())
+    assert few.table["language"].value_counts().to_dict() == {"en": 7, "es": 7}
+
+
+def test_pictures_and_reports_of_both_languages_stay_together(study):
+    pairs, images = study.learnt_pairs(study.config()), None
+    images = study.images(pairs)
+    for name in study.settings.pair_sets:
+        own = study.samples(name)
+        rows = {f"{name}/{p}/{s}": i for i, (p, s) in enumerate(zip(own.table["patient"], own.table["study"]))}
+        for row in np.flatnonzero(pairs.table["patient"].str.startswith(f"{name}/"))[::9]:
+            patient, visit = (pairs.table[key].iloc[row].removeprefix(f"{name}/") for key in ("patient", "study"))
+            i = rows[f"{name}/{patient}/{visit}"]
+            assert own.table["report"].iloc[i] == pairs.table["report"].iloc[row]
+            assert np.array_equal(images[row], study.images(own)[i])
+
+
+def test_no_test_picture_is_learnt_from(study, root):
+    study.assert_unseen()
+    with pytest.raises(UserError, match="mimic-cxr"):
+        other = open_study(root, zero_shot_on=["mimic-cxr"])
+        other.samples("mimic-cxr").table.loc[:, "split"] = "test"
+        other._pairs_of = lambda name, part: study._pairs_of(name, part)
+        other.assert_unseen()
+
+
+def test_pairs_of_a_language_that_is_not_there_are_asked_for_in_one_sentence(root):
+    alone = open_study(root, pretrain_also=[])
+    with pytest.raises(UsageError, match=r"none of mimic-cxr has reports in es: see pretrain_also\.$"):
+        alone.texts("es", "train")
+
+
+def test_the_language_stage_adds_spanish_words_and_keeps_english_ones(study):
+    base, extended = (study.text_encoder(study.config(mlm=mlm)) for mlm in (False, True))
+    assert len(extended.tokenizer) == len(base.tokenizer) + 40
+    spanish = study.pieces_per_word(study.config(), "es")
+    assert 1 <= spanish < study.pieces_per_word(study.config(mlm=False), "es")
+    assert study.masked_loss("es") > 0
+    before, after, new = study.tokenisation()
+    assert len(after) < len(before)
+    assert any(new)
+
+
+def test_held_out_reports_are_balanced_and_not_learnt_from(study):
+    reports = study.held_out_reports(20)
+    assert reports["language"].value_counts().nunique() == 1
+    learnt = {text for language in ("en", "es") for text in study.texts(language, "train")["document"]}
+    assert not learnt & set(reports["document"])
+
+
+def test_biases_of_texts_and_pictures(study, encoder):
+    found = study.biases({"MLM": ["MLM"], "CTR": ["CTR"], "Med-UniC": [encoder]}, {"Med-UniC": [encoder]})
+    text, image = found[found["modality"] == "text"], found[found["modality"] == "image"]
+    assert text["embedding"].tolist() == ["MLM", "CTR", "Med-UniC"]
+    assert text[["probe", "silhouette", "en_to_es", "es_to_en"]].notna().all(axis=None)
+    assert image[["probe", "silhouette"]].notna().all(axis=None)
+    assert found["probe"].between(0, 1).all()
+
+
+def test_training_moves_the_language_model(study, encoder):
+    texts = study.held_out_reports(5)["text"].tolist()
+    states = {model: study.report_states(model, texts, 0) for model in ("base", "MLM", "CTR")}
+    states["Med-UniC"] = study.report_states(encoder, texts, 0)
+    for first, second in zip(list(states), [*states][1:]):
+        assert not np.allclose(states[first], states[second], atol=1e-3), (first, second)
+    assert np.allclose(states["MLM"], study.report_embeddings(texts, study.config()), atol=1e-5)
+
+
+def test_zero_shot_reads_prompts_in_both_languages(study, encoder, monkeypatch):
+    runs = study.zero_shot_all({"Med-UniC": [encoder]})
+    assert runs["language"].tolist() == ["en", "es"]
+    assert runs[["auc", "f1"]].apply(lambda values: values.between(0, 1)).all(axis=None)
+    assert runs["auc"].nunique() == 2
+
+    read = []
+    method = study.load_method(encoder)
+    tokenize = method.text.tokenize
+    monkeypatch.setattr(method.text, "tokenize", lambda texts, length: read.extend(texts) or tokenize(texts, length))
+    study._prompts(method, encoder, ["No hay neumotórax"], "es")
+    study._prompts(method, encoder, ["No pneumothorax"], "en")
+    assert read == [stemmed("No hay neumotórax"), "No pneumothorax"]
+
+
+def test_a_finding_without_positives_among_the_test_pictures_is_not_judged(study, encoder):
+    labels, scores, findings = study.zero_shot_scores(encoder, "chexlocalize", "en")
+    assert labels.shape == scores.positive.shape == (60, len(findings))
+    assert (labels.max(axis=0) == 1).all()
+    assert (labels.min(axis=0) == 0).all()
+
+
+def test_an_example_has_the_cosines_of_its_picture(study, encoder):
+    picture, rows = study.zero_shot_example(encoder, "chexlocalize")
+    assert picture.shape == (56, 56)
+    assert [row[0] for row in rows] == ["English", "Spanish"]
+    labels, scores, findings = study.zero_shot_scores(encoder, "chexlocalize", "en")
+    first = int((labels.sum(axis=1) == 1).argmax())
+    assert rows[0][2] == pytest.approx(float(scores.positive[first, labels[first].argmax()]))
+    assert rows[0][4] == pytest.approx(float(scores.negative[first, labels[first].argmax()]))
+
+
+def test_terms_point_in_both_languages(study, encoder):
+    games, agreement = study.term_pointing_all([encoder], ["siim-acr"])
+    assert games["language"].tolist() == ["en", "es"]
+    assert games[["hits", "chance"]].apply(lambda values: values.between(0, 1)).all(axis=None)
+    assert agreement[["agreement", "mismatched"]].apply(lambda values: values.between(-1, 1)).all(axis=None)
+    maps = study.term_maps(encoder, "siim-acr", "en", 3)
+    assert maps.maps.shape == maps.outlines.shape == maps.pictures.shape
+    assert maps.outlines.any(axis=(1, 2)).all()
+
+
+def test_nothing_of_private_data_is_shown(study, encoder, monkeypatch):
+    monkeypatch.setattr(study, "is_private", lambda name: True)
+    assert study.tokenisation() == ([], [], [])
+    assert not study.zero_shot_example(encoder, "chexlocalize")[0].any()
+    assert study.readable_reports(2, "padchest") == ["Reports of credentialed data are not shown."]
