@@ -113,11 +113,12 @@ class Study(StudyLocalization, StudyZeroShot, StudyCommunity):
             for name in self.settings.probe_on
         ]
         found = self.run_all("probe", [((encoder, name, fractions), {}) for _, encoder, name in todo], "probes")
-        return pd.DataFrame(
+        table = [
             {"method": method, "seed": encoder.seed, "dataset": name, **row}
             for (method, encoder, name), rows in zip(todo, found)
             for row in rows
-        )
+        ]
+        return pd.DataFrame(table, columns=None if table else ["method", "seed", "dataset", "fraction", "score"])
 
     def geometry(self, encoder: Encoder, name: str) -> Geometry:
         """The shape of its features of a data set's test images."""

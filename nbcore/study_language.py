@@ -52,16 +52,22 @@ class StudyLanguage(StudyInputs):
         Raises:
             UserError: the weights are not at hand and `text_fallback` is off.
         """
-        settings = self.settings
-        if source != STANDIN:
-            try:
-                names = ("*.json", "vocab.txt", *WEIGHT_FILES)
-                return find_folder(source, files=names, download=settings.download)
-            except UserError as error:
-                if not settings.text_fallback:
-                    raise
-                print(f"{error} Falling back on a stand-in trained on the reports at hand.")
-        return self._standin
+        if source == STANDIN or source in self._absent:
+            return self._standin
+        try:
+            names = ("*.json", "vocab.txt", *WEIGHT_FILES)
+            return find_folder(source, files=names, download=self.settings.download)
+        except UserError as error:
+            if not self.settings.text_fallback:
+                raise
+            print(f"{error} Falling back on a stand-in trained on the reports at hand.")
+            self._absent.add(source)
+            return self._standin
+
+    @cached_property
+    def _absent(self) -> set[str]:
+        """Language models that have been looked for in vain: it is said once."""
+        return set()
 
     @cached_property
     def _standin(self) -> Path:

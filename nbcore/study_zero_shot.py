@@ -23,7 +23,7 @@ from nbcore.study_alignment import StudyAlignment, WordMaps
 from nbcore.study_encoders import Encoder
 from nbcore.study_inputs import device
 from nbcore.study_language import LANGUAGES
-from nbcore.tasks.pointing import pointing_game
+from nbcore.tasks.pointing import Pointing, pointing_game
 from nbcore.tasks.zero_shot import ZeroShot, zero_shot_metrics, zero_shot_scores
 
 
@@ -145,7 +145,11 @@ class StudyZeroShot(StudyAlignment):
             own = {"seed": run.seed, "dataset": name}
             games += [{**own, "language": language, **result[language]} for language in LANGUAGES]
             agreement.append({**own, "agreement": result["agreement"], "mismatched": result["mismatched"]})
-        return pd.DataFrame(games), pd.DataFrame(agreement)
+        columns = ["seed", "dataset", "language", *Pointing._fields]
+        return (
+            pd.DataFrame(games, columns=columns),
+            pd.DataFrame(agreement, columns=["seed", "dataset", "agreement", "mismatched"]),
+        )
 
     # --- parts
 

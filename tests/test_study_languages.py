@@ -57,7 +57,7 @@ def test_a_method_learns_from_the_pairs_of_its_languages(study, root):
 
 
 def test_pictures_and_reports_of_both_languages_stay_together(study):
-    pairs, images = study.learnt_pairs(study.config()), None
+    pairs = study.learnt_pairs(study.config())
     images = study.images(pairs)
     for name in study.settings.pair_sets:
         own = study.samples(name)
@@ -146,7 +146,7 @@ def test_an_example_has_the_cosines_of_its_picture(study, encoder):
     picture, rows = study.zero_shot_example(encoder, "chexlocalize")
     assert picture.shape == (56, 56)
     assert [row[0] for row in rows] == ["English", "Spanish"]
-    labels, scores, findings = study.zero_shot_scores(encoder, "chexlocalize", "en")
+    labels, scores, _ = study.zero_shot_scores(encoder, "chexlocalize", "en")
     first = int((labels.sum(axis=1) == 1).argmax())
     assert rows[0][2] == pytest.approx(float(scores.positive[first, labels[first].argmax()]))
     assert rows[0][4] == pytest.approx(float(scores.negative[first, labels[first].argmax()]))
