@@ -4,7 +4,6 @@ Shapes: B batch, L word pieces, D hidden width.
 """
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import BertForMaskedLM, BertTokenizer
 
 from nbcore import launch
 from nbcore.errors import UsageError, UserError
+from nbcore.files import atomic_write
 from nbcore.methods.cross_lingual import CrossLingualConfig, CrossLingualModel, ReportPieces, with_head
 from nbcore.methods.med_unic import Config
 from nbcore.methods.text_alignment import TextAlignment
@@ -39,17 +39,18 @@ def train_cross_lingual(
         UserError: a text holds no word, the weights are not usable, or another run has used `directory`.
         UsageError: `config.max_length` exceeds what the model reads, or this machine cannot serve `config`.
     """
-    with tempfile.TemporaryDirectory() as place:
-        corpus = Path(place) / "corpus.json"  # too long for a command line
-        corpus.write_text(json.dumps({"texts": list(texts), "words": list(words)}), encoding="utf-8")
-        arguments = {
-            "corpus": str(corpus),
-            "base": str(base),
-            "config": config.model_dump(mode="json"),
-            "directory": str(directory),
-            "seed": seed,
-        }
-        model, history = launch.train("nbcore.language_stages:training_job", arguments)
+    corpus = directory / "corpus.json"  # too long for a command line; never leaves the place of private data
+    directory.mkdir(parents=True, exist_ok=True)
+    atomic_write(corpus, json.dumps({"texts": list(texts), "words": list(words)}))
+    arguments = {
+        "corpus": str(corpus),
+        "base": str(base),
+        "config": config.model_dump(mode="json"),
+        "directory": str(directory),
+        "seed": seed,
+    }
+    model, history = launch.train("nbcore.language_stages:training_job", arguments)
+    corpus.unlink()
     model.language.save_pretrained(directory)
     model.tokenizer.save_pretrained(directory)
     return history

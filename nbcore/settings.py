@@ -66,6 +66,19 @@ class StudySettings(BaseModel):
         return list(dict.fromkeys([*self.pair_sets, *self.test_sets]))
 
     @model_validator(mode="after")
+    def _corpora_are_real_and_of_their_language(self) -> Self:
+        from nbcore.data.corpora import CORPORA
+
+        for language, name in self.corpus.items():
+            if self.source == "twin":
+                raise ValueError(f"corpus: twins bring their own reports; {name} needs source real")
+            if name not in CORPORA:
+                raise ValueError(f"corpus: unknown collection {name!r}{nearest(name, list(CORPORA))}")
+            if CORPORA[name] != language:
+                raise ValueError(f"corpus: {name} is in {CORPORA[name]!r}, not in {language!r}")
+        return self
+
+    @model_validator(mode="after")
     def _test_images_stay_unseen(self) -> Self:
         for name in set(self.pair_sets) & set(self.test_sets):
             if self.pretrain_split == "all":
@@ -110,6 +123,9 @@ def settings_class(notebook: str) -> type[StudySettings]:
         probe_on: list[str] = Field(["chexpert", "rsna-pneumonia", "covidx"], min_length=1, description="Sect. 4.2")
         segment_on: list[str] = Field(["siim-acr", "rsna-pneumonia"], description="Sect. 4.2")
         detect_on: list[str] = Field(["rsna-pneumonia", "object-cxr"], description="Sect. 4.2")
+        point_on: list[str] = Field(
+            ["chexlocalize", "siim-acr", "rsna-pneumonia"], description="Fig. 5, which does not name its pictures"
+        )
         zero_shot_on: list[str] = Field(["chexlocalize", "padchest"], description="Sect. 4.2: CXP500 and PDC")
         prompt_style: Literal["paper", "official"] = Field("paper", description='Sect. 4.2: "{d}", "No {d}"')
         gradcam_stage: int = Field(4, ge=1, le=4, description="code: layer 4 of the ResNet")
@@ -145,7 +161,7 @@ def settings_class(notebook: str) -> type[StudySettings]:
 
         @property
         def test_sets(self) -> list[str]:
-            return list(dict.fromkeys([*super().test_sets, *self.zero_shot_on]))
+            return list(dict.fromkeys([*super().test_sets, *self.zero_shot_on, *self.point_on]))
 
     return {"mflag": MFlagSettings, "mgca": MgcaSettings, "med_unic": MedUnicSettings}[notebook]
 

@@ -16,7 +16,7 @@ from nbcore.files import atomic_write, digest
 from nbcore.models.text import text_encoder
 from nbcore.study_encoders import Encoder, StudyEncoders
 from nbcore.study_inputs import device
-from nbcore.study_language import LANGUAGES, weights_key
+from nbcore.study_language import LANGUAGES
 from nbcore.tasks.zero_shot import unit_rows
 
 _EACH = 1000  # reports or pictures of a community that are looked at, as in the paper's Figures 1 and 4
@@ -81,7 +81,7 @@ class StudyCommunity(StudyEncoders):
             atomic_write(folder / "bias.json", json.dumps(found))
 
         key = {
-            "model": weights_key(self._folder(model, seed)) if isinstance(model, str) else model.key,
+            "model": self.weights_key(self._folder(model, seed)) if isinstance(model, str) else model.key,
             "max_length": self.settings.max_length,
             "texts": digest([reports.to_csv(), translated]),
             "seed": seed,
@@ -102,7 +102,7 @@ class StudyCommunity(StudyEncoders):
             samples, rows = self.samples(name), test[name][_spread(len(test[name]), most)]
             patients = name + "/" + samples.table["patient"].iloc[rows].astype(str)
             hospital = np.full(len(rows), LANGUAGES[language])
-            parts.append((self.features(encoder, samples)[rows], hospital, patients))
+            parts.append((self.features(encoder, samples.subset(rows)), hospital, patients))
         features, communities, patients = (np.concatenate(values) for values in zip(*parts))
         return features, communities, patients
 

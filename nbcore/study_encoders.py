@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from nbcore import launch
@@ -27,10 +28,10 @@ from nbcore.study_inputs import device
 from nbcore.study_language import StudyLanguage
 from nbcore.tasks.features import extract
 from nbcore.train import History
-from nbcore.validation import nearest
+from nbcore.validation import first_error, nearest
 
 # What a comparison of methods holds fixed: a baseline takes these from the study, all else from its own profile.
-LIKE_FOR_LIKE = ("vision", "image_size", "resize", "processes", "precision", "threads")
+LIKE_FOR_LIKE = ("vision", "image_size", "resize", "precision", "threads")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ class StudyEncoders(StudyLanguage):
             profile = read_profile(method, self.profile)
             values = {name: value for name, value in profile.items() if name in own.model_fields}
             values |= {name: getattr(settings, name) for name in LIKE_FOR_LIKE} | settings.baselines.get(method, {})
-        return own(**{**values, **changes})
+        try:
+            return own(**{**values, **changes})
+        except ValidationError as error:
+            raise UsageError(f"{method}: {first_error(error)}") from None
 
     # --- pre-training
 

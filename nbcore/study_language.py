@@ -44,6 +44,15 @@ class StudyLanguage(StudyInputs):
             table = self.pairs_in([language], part).table.rename(columns={"report": "text", "patient": "document"})
         return table[["text", "document"]].reset_index(drop=True)
 
+    def corpora(self) -> dict[str, str]:
+        """What the record tells of the collections of texts, by language: name, numbers, content."""
+        told = {}
+        for language, name in self.settings.corpus.items():
+            parts = {part: self.texts(language, part)["text"].tolist() for part in ("train", "test")}
+            sizes = ", ".join(f"{len(texts):,} {part}" for part, texts in parts.items())
+            told[language] = f"{name}: {sizes} texts, fingerprint {digest(parts)}"
+        return told
+
     # --- published language models, and the stand-in for them
 
     def language_model(self, source: str) -> Path:
@@ -89,7 +98,7 @@ class StudyLanguage(StudyInputs):
 
     def language_key(self, config: PairConfig) -> str:
         """A hash of its weights."""
-        return weights_key(self.language_folder(config))
+        return self.weights_key(self.language_folder(config))
 
     def text_encoder(self, config: PairConfig) -> TextEncoder:
         """The language model itself, as the method trains it."""
@@ -105,7 +114,7 @@ class StudyLanguage(StudyInputs):
             embeddings = text_encoder(str(folder)).to(device()).embed(reports, config.max_length)
             np.save(place / "embeddings.npy", embeddings.numpy())
 
-        key = {"model": weights_key(folder), "texts": digest(reports), "max_length": config.max_length}
+        key = {"model": self.weights_key(folder), "texts": digest(reports), "max_length": config.max_length}
         return np.load(stage("embeddings", key, build, self.cache_root).path / "embeddings.npy", mmap_mode="r")
 
     def _cross_lingual(self, config: PairConfig) -> Path:
@@ -118,7 +127,7 @@ class StudyLanguage(StudyInputs):
             train_cross_lingual([*texts["en"], *texts["es"]], base, words, own, folder, seed=0)
 
         key = {
-            "base": weights_key(base),
+            "base": self.weights_key(base),
             "texts": digest(texts),
             "config": own.model_dump(mode="json", exclude=NO_INFLUENCE),
             "ranking": config.mlm_ranking,
@@ -134,7 +143,7 @@ class StudyLanguage(StudyInputs):
             train_text_alignment(texts, base, config, folder, seed=seed)
 
         key = {
-            "base": weights_key(base),
+            "base": self.weights_key(base),
             "texts": digest(texts),
             "config": config.model_dump(mode="json", exclude=NO_INFLUENCE),
             "seed": seed,
@@ -174,7 +183,8 @@ class StudyLanguage(StudyInputs):
     def _tokenizer(self, config: PairConfig) -> BertTokenizer:
         return BertTokenizer.from_pretrained(self.language_folder(config))
 
-
-def weights_key(folder: Path) -> str:
-    """A hash of the language model in a folder."""
-    return digest([file_fingerprint(folder / f) for f in ("config.json", *WEIGHT_FILES) if (folder / f).is_file()])
+    def weights_key(self, folder: Path) -> str:
+        """A hash of the language model in a folder: of what it was made from, if it is a stage's, else of its files."""
+        if folder.is_relative_to(self.cache_root / "cache"):
+            return f"{folder.parent.name}/{folder.name}"
+        return digest([file_fingerprint(folder / f) for f in ("config.json", *WEIGHT_FILES) if (folder / f).is_file()])

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 from torch.utils.data import Subset
 
 from nbcore.cache import stage
@@ -15,22 +16,32 @@ from nbcore.checkpoint import NO_INFLUENCE
 from nbcore.data import Samples, image_cache, label_fraction
 from nbcore.data.batches import Columns
 from nbcore.data.masks import boxes_in_square, has_outline, masks
+from nbcore.errors import UsageError
 from nbcore.files import atomic_write
 from nbcore.study_encoders import Encoder, StudyEncoders
 from nbcore.tasks.detection import DetectionConfig, box_targets, fit_detection
 from nbcore.tasks.features import extract_maps
 from nbcore.tasks.segmentation import SegmentationConfig, balanced_rows, fit_segmentation
 from nbcore.train import Dataset
+from nbcore.validation import first_error
 
 Task = Literal["segmentation", "detection"]
 BALANCED = {"siim-acr"}  # data sets whose decoder learns from all positives and equally many negatives (official code)
 
-# Where the official launch scripts leave a config's defaults: (task, data set, fraction or None for any) -> changes.
-_PUBLISHED: dict[tuple[Task, str, float | None], dict[str, Any]] = {
+# Where published runs leave a config's defaults: (task, data set or "", fraction or None for any) -> changes.
+_Published = dict[tuple[Task, str, float | None], dict[str, Any]]
+_MGCA: _Published = {  # its launch scripts
     ("segmentation", "rsna-pneumonia", None): {"batch_size": 16},
     ("detection", "rsna-pneumonia", 0.01): {"batch_size": 8, "learning_rate": 2e-4},
     ("detection", "object-cxr", 0.01): {"batch_size": 8, "learning_rate": 2.5e-4},
 }
+_MED_UNIC: _Published = {  # App. D; patience, and the learning rate on 1 % of Object-CXR, of its code
+    ("segmentation", "", None): {"batch_size": 4, "weight_decay": 1e-8, "patience": 20},
+    ("segmentation", "siim-acr", None): {"epochs": 100},
+    ("detection", "", None): {"batch_size": 4, "patience": 40},
+    ("detection", "object-cxr", 0.01): {"learning_rate": 2.5e-4},
+}
+_PUBLISHED = {"med_unic": _MED_UNIC}  # of a notebook; the others run MGCA's code
 
 
 class StudyLocalization(StudyEncoders):
@@ -132,8 +143,13 @@ class StudyLocalization(StudyEncoders):
             "segmentation": (SegmentationConfig, settings.segmentation),
             "detection": (DetectionConfig, settings.detection),
         }[task]
-        published = {**_PUBLISHED.get((task, name, None), {}), **_PUBLISHED.get((task, name, fraction), {})}
-        return kind(**{"image_size": settings.localize_size, "threads": settings.threads, **published, **own})
+        values: dict[str, Any] = {"image_size": settings.localize_size, "threads": settings.threads}
+        for key in ((task, "", None), (task, name, None), (task, name, fraction)):
+            values |= _PUBLISHED.get(self.notebook, _MGCA).get(key, {})
+        try:
+            return kind(**{**values, **own})
+        except ValidationError as error:
+            raise UsageError(f"{task}: {first_error(error)}") from None
 
     def _pictures(self, samples: Samples) -> np.ndarray:
         return image_cache(samples, self.settings.localize_size, self.cache_root / "cache" / "images")

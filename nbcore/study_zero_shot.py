@@ -41,7 +41,7 @@ class StudyZeroShot(StudyAlignment):
         found = self._each_batch(samples.subset(test), lambda batch: method.embed_images(batch["image"]))
         images = torch.cat(found).float().cpu().numpy()
         findings = [findings[c] for c in judged]
-        pairs = prompt_pairs(findings, language, style=self.settings.prompt_style)
+        pairs = prompt_pairs(findings, language, style=self._style(name))
         positive, negative = (self._prompts(method, encoder, texts, language).cpu().numpy() for texts in pairs)
         return labels[:, judged], zero_shot_scores(images, positive, negative), findings
 
@@ -56,7 +56,7 @@ class StudyZeroShot(StudyAlignment):
             "encoder": encoder.key,
             "data": [self.samples(name).fingerprint(), *self.label_key(name)],
             "resize": self.settings.resize,
-            "prompts": [language, *prompt_pairs(self.findings(name), language, style=self.settings.prompt_style)],
+            "prompts": [language, *prompt_pairs(self.findings(name), language, style=self._style(name))],
             "stems": self.settings.stem_prompts,
         }
         return json.loads((stage("zero_shot", key, build, self.cache_root).path / "metrics.json").read_text())
@@ -80,25 +80,23 @@ class StudyZeroShot(StudyAlignment):
     def zero_shot_example(
         self, encoder: Encoder, name: str
     ) -> tuple[np.ndarray, list[tuple[str, str, float, str, float]]]:
-        """A test picture (H, H) with a finding that is rare among its others, and, a language, its prompts with their
-        cosines: (language, positive prompt, cosine, negative prompt, cosine)."""
-        rows = []
+        """A test picture (H, H) with as few findings as there are, and the prompts of the first of them with their
+        cosines: (language, positive prompt, cosine, negative prompt, cosine). Nothing of credentialed data."""
+        if self.hides(name):
+            return np.zeros((1, 1), np.uint8), []
+        rows, shown = [], np.zeros((1, 1), np.uint8)
         for language, spoken in LANGUAGES.items():
             labels, scores, findings = self.zero_shot_scores(encoder, name, language)
-            picture = int((labels.sum(axis=1) == 1).argmax())
-            finding = int(labels[picture].argmax())
-            prompts = prompt_pairs([findings[finding]], language, style=self.settings.prompt_style)
-            cosines = (float(side[picture, finding]) for side in (scores.positive, scores.negative))
-            rows.append((spoken, prompts[0][0], next(cosines), prompts[1][0], next(cosines)))
-        test = self.samples(name).split("test").subset([picture])
-        shown = self._cropped(self.images(test))[0]
-        return (np.zeros_like(shown) if self.hides(name) else shown), rows
+            count = labels.sum(axis=1)
+            place = int(np.where(count > 0, count, np.inf).argmin())
+            finding = int(labels[place].argmax())
+            (stated,), (denied,) = prompt_pairs([findings[finding]], language, style=self._style(name))
+            cosines = [float(side[place, finding]) for side in (scores.positive, scores.negative)]
+            rows.append((spoken, stated, cosines[0], denied, cosines[1]))
+            shown = self._cropped(self.images(self.samples(name).split("test").subset([place])))[0]
+        return shown, rows
 
     # --- where a term looks
-
-    def terms(self, name: str) -> dict[str, str]:
-        """A finding's name, as a figure prints it, by language."""
-        return finding_terms(name)
 
     def term_maps(self, encoder: Encoder, name: str, language: str, count: int | None = None) -> WordMaps:
         """Grad-CAM of the likeness to a finding's name, of the (first `count`) outlined test pictures of a data set."""
@@ -152,6 +150,11 @@ class StudyZeroShot(StudyAlignment):
         )
 
     # --- parts
+
+    def _style(self, name: str) -> str:
+        """The templates of a data set's prompts: those of the official code differ between the two."""
+        style = self.settings.prompt_style
+        return f"{style} on PadChest" if style == "official" and name == "padchest" else style
 
     def _prompt_text(self, text: str, language: str) -> str:
         """A prompt as the language models have learnt to read it: Spanish as stems, if `stem_prompts`."""

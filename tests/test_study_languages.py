@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from nbcore.analysis.language_figures import tokenisation_figure, zero_shot_pipeline
 from nbcore.data.spanish import stemmed
 from nbcore.errors import UsageError, UserError
 from nbcore.study import Study
@@ -14,6 +15,7 @@ TINY = {
     "segment_on": ["siim-acr"],
     "detect_on": [],
     "zero_shot_on": ["chexlocalize"],
+    "point_on": ["siim-acr"],
     "standin_width": 32,
     "new_words": 40,
     "batch_size": 16,
@@ -147,7 +149,7 @@ def test_an_example_has_the_cosines_of_its_picture(study, encoder):
     assert picture.shape == (56, 56)
     assert [row[0] for row in rows] == ["English", "Spanish"]
     labels, scores, _ = study.zero_shot_scores(encoder, "chexlocalize", "en")
-    first = int((labels.sum(axis=1) == 1).argmax())
+    first = int(np.where(labels.any(axis=1), labels.sum(axis=1), 99).argmin())
     assert rows[0][2] == pytest.approx(float(scores.positive[first, labels[first].argmax()]))
     assert rows[0][4] == pytest.approx(float(scores.negative[first, labels[first].argmax()]))
 
@@ -165,5 +167,46 @@ def test_terms_point_in_both_languages(study, encoder):
 def test_nothing_of_private_data_is_shown(study, encoder, monkeypatch):
     monkeypatch.setattr(study, "is_private", lambda name: True)
     assert study.tokenisation() == ([], [], [])
-    assert not study.zero_shot_example(encoder, "chexlocalize")[0].any()
+    tokenisation_figure(*study.tokenisation())
+    picture, rows = study.zero_shot_example(encoder, "chexlocalize")
+    assert not picture.any()
+    assert rows == []
+    zero_shot_pipeline(picture, rows)
     assert study.readable_reports(2, "padchest") == ["Reports of credentialed data are not shown."]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"corpus": {"en": "openi"}}, "twins bring their own reports"),
+        ({"corpus": {"en": "opeani"}, "source": "real"}, r"unknown collection 'opeani' \(did you mean 'openi'"),
+        ({"corpus": {"es": "openi"}, "source": "real"}, "openi is in 'en', not in 'es'"),
+        ({"trained_layers": 0}, "both views of a report are the same"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_sentence(root, changes, told):
+    with pytest.raises(UsageError, match=told):
+        open_study(root, **changes)
+
+
+def test_a_misspelt_change_of_a_configuration_is_one_sentence(study, root):
+    with pytest.raises(UsageError, match=r"med_unic: .*vison"):
+        study.config(vison="tiny_vit")
+    with pytest.raises(UsageError, match=r"segmentation: .*epcohs"):
+        open_study(root, segmentation={"epcohs": 1})._task_config("segmentation", "siim-acr", 1.0)
+
+
+def test_published_decoder_settings_are_the_papers_own(root):
+    """App. D: decoders in batches of 4, 100 epochs on SIIM, 50 on RSNA."""
+    study = open_study(root, segmentation={}, detection={})
+    siim, rsna = (study._task_config("segmentation", name, 0.1) for name in ("siim-acr", "rsna-pneumonia"))
+    assert (siim.epochs, rsna.epochs, siim.batch_size, siim.weight_decay) == (100, 50, 4, 1e-8)
+    boxes = study._task_config("detection", "object-cxr", 0.01)
+    assert (boxes.batch_size, boxes.learning_rate, boxes.patience) == (4, 2.5e-4, 40)
+
+
+def test_a_models_key_tells_all_that_it_was_made_from(study, root):
+    """Not only its size and its first and last bytes."""
+    one, other = study.aligned_texts(0), open_study(root, tt_weight=0.0).aligned_texts(0)
+    assert study.weights_key(one) != study.weights_key(other)
+    assert study.weights_key(one) == study.weights_key(study.aligned_texts(0))

@@ -93,8 +93,10 @@ def zero_shot_pipeline(picture: np.ndarray, scores: Sequence[tuple[str, str, flo
 
     Args:
         picture: uint8 (H, H).
-        scores: language, positive prompt and its cosine, negative prompt and its cosine.
+        scores: language, positive prompt and its cosine, negative prompt and its cosine; none gives a blank page.
     """
+    if not scores:
+        return plt.figure(figsize=(4, 0.5))
     fig = plt.figure(figsize=(8.0, max(2.4, 1.3 * len(scores) + 0.3)), layout="constrained")
     grid = fig.add_gridspec(len(scores), 2, width_ratios=(1, 1.9))
     shown = fig.add_subplot(grid[:, 0])
@@ -124,7 +126,11 @@ def tokenisation_figure(before: Sequence[str], after: Sequence[str], is_new: Seq
     Args:
         before, after: word pieces; one that continues a word begins with "##" and is drawn touching the last one.
         is_new: which of `after` the extension brought.
+
+    Nothing gives a blank page.
     """
+    if not before:
+        return plt.figure(figsize=(4, 0.5))
     new = f", {sum(is_new)} of them new words" if any(is_new) else ""
     parts = [
         (f"before the extension: {len(before)} word pieces", before, [False] * len(before)),

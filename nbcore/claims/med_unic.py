@@ -24,6 +24,7 @@ def claims(
     zero_shot: pd.DataFrame,
     probes: pd.DataFrame,
     frozen: pd.DataFrame,
+    localized: pd.DataFrame,
     pointing: pd.DataFrame,
     agreement: pd.DataFrame,
     frozen_titles: tuple[str, str, str],
@@ -40,8 +41,11 @@ def claims(
             repeats its one language model for every seed.
         zero_shot: a row a run, data set and language of the prompts: method (ours, the ablations, the rivals), seed,
             dataset, language ("en" or "es"), auc in [0, 1].
-        probes: a row a probe of ours and the ablations: method, seed, dataset, fraction in (0, 1], score in [0, 1].
+        probes: a row a probe of ours, the ablations and the rivals: method, seed, dataset, fraction in (0, 1], score in
+            [0, 1].
         frozen: the same of the runs of Table 6, of all fractions that count.
+        localized: a row a decoder of ours and the rivals: method, seed, dataset, task, fraction, dice and map in
+            [0, 1].
         pointing: a row a run of ours, data set and language of the term: seed, dataset, language, hits and chance in
             [0, 1].
         agreement: a row a run of ours and data set: seed, dataset, agreement (mean correlation of a picture's maps for
@@ -52,6 +56,7 @@ def claims(
         *_bias_claims(bias),
         *_zero_shot_claims(zero_shot),
         *_objective_claims(probes, zero_shot),
+        *_rival_claims(probes, localized),
         *_frozen_claims(frozen, frozen_titles),
         *_heat_claims(pointing, agreement),
     ]
@@ -61,28 +66,33 @@ def _bias_claims(bias: pd.DataFrame) -> list[Claim]:
     source = "Sect. 4.4, Fig. 1"
     probe, silhouette = (_mean(bias, "embedding", value, modality="text") for value in ("probe", "silhouette"))
     recall = _mean(bias, "embedding", "en_to_es", modality="text") if "en_to_es" in bias else pd.DataFrame()
-    found = [
-        *_judged(
-            "text-probe",
-            "CTR makes the language of a report harder to tell from its embedding, by a linear probe, than MLM alone.",
-            source,
-            100 * _difference(probe, "MLM", OURS),
-        ),
-        *_judged(
-            "text-silhouette",
-            "CTR brings the two languages' embeddings nearer, by their silhouette, than MLM alone.",
-            source,
-            _difference(silhouette, "MLM", OURS),
-            unit="of 1",
-        ),
-        *_judged(
-            "text-translations",
-            "An English report is nearest to its own Spanish translation more often with CTR than with MLM alone.",
-            source,
-            100 * _difference(recall, OURS, "MLM"),
-            unit="% of the reports",
-        ),
-    ]
+    found = []
+    for key, rival, words in (
+        ("text", "MLM", "than after masked language modelling alone"),
+        ("text-ctr", WITHOUT_CTR, "than after the same pre-training without CTR"),
+    ):
+        found += [
+            *_judged(
+                f"{key}-probe",
+                f"After Med-UniC, a linear probe tells a report's language from its embedding less well {words}.",
+                source,
+                100 * _difference(probe, rival, OURS),
+            ),
+            *_judged(
+                f"{key}-silhouette",
+                f"After Med-UniC, the embeddings of the two languages lie nearer, by their silhouette, {words}.",
+                source,
+                _difference(silhouette, rival, OURS),
+                unit="of 1",
+            ),
+            *_judged(
+                f"{key}-translations",
+                f"After Med-UniC, an English report is nearest to its own Spanish translation more often {words}.",
+                source,
+                100 * _difference(recall, OURS, rival),
+                unit="% of the reports",
+            ),
+        ]
     source = "Sect. 4.4, Fig. 4"
     probe, silhouette = (_mean(bias, "embedding", value, modality="image") for value in ("probe", "silhouette"))
     return [
@@ -142,6 +152,33 @@ def _objective_claims(probes: pd.DataFrame, zero_shot: pd.DataFrame) -> list[Cla
             "Sect. 4.4, Table 4",
             100 * _difference(auc, OURS, ablation),
             unit="AUC points",
+        )
+    return found
+
+
+def _rival_claims(probes: pd.DataFrame, localized: pd.DataFrame) -> list[Claim]:
+    """With the smallest fraction of the labels, each task as good as the others: Dice of masks, mAP of boxes."""
+    score = _mean(probes, "method", "score", fraction=probes["fraction"].min()) if len(probes) else probes
+    found = []
+    for rival in RIVALS:
+        found += _judged(
+            f"few-labels-vs-{rival.lower()}",
+            f"With few labels, Med-UniC classifies better than {rival}.",
+            "Sect. 4.3, Table 2",
+            100 * _difference(score, OURS, rival),
+        )
+    if localized.empty:
+        return found
+    few = localized[localized["fraction"] == localized["fraction"].min()]
+    dice, precision = (
+        _mean(few, "method", value, task=task) for task, value in (("segmentation", "dice"), ("detection", "map"))
+    )
+    for rival in RIVALS:
+        found += _judged(
+            f"localizes-vs-{rival.lower()}",
+            f"With few labels, Med-UniC segments and detects better than {rival}, on the average.",
+            "Sect. 4.3, Table 3",
+            50 * (_difference(dice, OURS, rival) + _difference(precision, OURS, rival)).dropna(),
         )
     return found
 

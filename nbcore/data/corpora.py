@@ -103,3 +103,4 @@ _CORPORA: dict[str, tuple[Literal["en", "es"], Callable[[Path], Iterator[tuple[s
     "openi": ("en", _openi),
     "spanish-imaging-sentences": ("es", _spanish_sentences),
 }
+CORPORA = {name: language for name, (language, _) in _CORPORA.items()}  # name -> language

@@ -43,6 +43,7 @@ _NAMES: dict[str, dict[str, str]] = {
 _TEMPLATES: dict[str, dict[str, tuple[str, str]]] = {
     "paper": {"en": ("{}", "No {}"), "es": ("{}", "No hay {}")},
     "official": {"en": ("{}", "No {}"), "es": ("Hallazgos consistentes con {}", "No {}")},
+    "official on PadChest": {"en": ("{}", "No {}"), "es": ("{}", "No {}")},
 }
 
 
@@ -53,7 +54,7 @@ def prompt_pairs(classes: Iterable[str], language: str, *, style: str = "paper")
         classes: names of classes as in the manifests, in any case.
         language: "en" or "es".
         style: "paper": "{finding}" and "No {finding}", in Spanish "No hay {finding}"; "official": the templates with
-            which the official code reads CheXpert's test set (its Spanish prompts for PadChest are "{}" and "No {}").
+            which the official code reads CheXpert's test set; "official on PadChest": those for PadChest.
 
     Returns:
         Positive and negative prompts, in the order of the classes.

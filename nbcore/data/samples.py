@@ -94,10 +94,15 @@ class Samples:
         return self._fingerprint
 
     @cached_property
+    def contents(self) -> list[str]:
+        """A hash of the content of each image file."""
+        return fingerprints(self.image_paths())
+
+    @cached_property
     def _fingerprint(self) -> str:
         content = hashlib.blake2b(self.table.to_csv().encode(), digest_size=16)
         masks = [self.root / mask for mask in self.table["mask"] if mask and not mask.startswith(RLE)]
-        content.update("".join(fingerprints([*self.image_paths(), *masks])).encode())
+        content.update("".join([*self.contents, *fingerprints(masks)]).encode())
         return content.hexdigest()
 
 

@@ -5,11 +5,11 @@ Q width of the space in which reports are decorrelated (the paper's D').
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from nbcore.data.batches import Augmentation, prepare
@@ -120,6 +120,16 @@ class Config(PairConfig):
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="ours; the paper does not give the warm-up's length")
     min_lr: float = Field(1e-8, ge=0, description="code: eta_min")
     clip_norm: float | None = Field(1.0, gt=0, description="code")
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> Self:
+        still = self.dropout == 0 or (self.trained_layers == 0 and not self.frozen_dropout)
+        if self.has_ctr and still:
+            raise ValueError(
+                "without dropout in any layer both views of a report are the same: set frozen_dropout and dropout, or "
+                "tf_weight and tt_weight to 0"
+            )
+        return self
 
     @property
     def text_options(self) -> dict[str, Any]:

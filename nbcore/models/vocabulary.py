@@ -5,6 +5,7 @@ Shapes: V word pieces of the vocabulary, M new words, D hidden width.
 
 import copy
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 from tokenizers import AddedToken
@@ -67,11 +68,19 @@ def tokenisation(report: str, before: BertTokenizer, after: BertTokenizer) -> tu
 def pieces_per_word(texts: Sequence[str], tokenizer: BertTokenizer) -> float:
     """Mean number of word pieces per word of `texts`, at least 1; punctuation marks are words, too.
 
+    A word that is unknown as a whole counts as many pieces as it has characters.
+
     Raises:
         UserError: the texts hold no word.
     """
     backend = tokenizer.backend_tokenizer
-    words = sum(len(backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))) for text in texts)
+    words = Counter(
+        word
+        for text in texts
+        for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
+    )
     if not words:
         raise UserError(f"None of the {len(texts)} texts holds a word: there is nothing to count.")
-    return sum(map(len, tokenizer(list(texts), add_special_tokens=False)["input_ids"])) / words
+    pieces = {word: tokenizer.tokenize(word) for word in words}
+    counts = {word: len(word) if found == [tokenizer.unk_token] else len(found) for word, found in pieces.items()}
+    return sum(counts[word] * times for word, times in words.items()) / words.total()

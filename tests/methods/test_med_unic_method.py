@@ -161,7 +161,7 @@ def test_the_backbone_sees_the_views_one_after_the_other():
 
 @pytest.mark.parametrize(("trained", "layers"), [(0, set()), (1, {"1"}), (2, {"0", "1"}), ("all", {"0", "1"})])
 def test_gradients_reach_what_is_to_be_trained_and_nothing_else(trained, layers):
-    model = method(trained_layers=trained)
+    model = method(trained_layers=trained, frozen_dropout=trained == 0)
     for parameter in model.parameters():  # timm starts the last BatchNorm of a residual branch at 0
         torch.nn.init.normal_(parameter, std=0.1)
     model.losses(batch_for(model))["total"].backward()
