@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class StudyCommunity(StudyEncoders):
         share of reports whose translation is the nearest."""
         reports = self.held_out_reports()
         communities, patients = reports["language"].to_numpy(), reports["document"].to_numpy()
-        translated = parallel_reports(_TRANSLATED, seed) if self.settings.source == "twin" else None
+        translated = _translated(seed) if self.settings.source == "twin" else None
 
         def build(folder: Path) -> None:
             states = self.report_states(model, reports["text"].tolist(), seed)
@@ -123,6 +124,11 @@ class StudyCommunity(StudyEncoders):
             for (title, encoder), found in zip(images_todo, image)
         ]
         return pd.DataFrame(rows)
+
+
+@cache
+def _translated(seed: int) -> tuple[list[str], list[str]]:
+    return parallel_reports(_TRANSLATED, seed)
 
 
 def _bias(points: np.ndarray, communities: np.ndarray, patients: np.ndarray, seed: int) -> dict[str, float]:

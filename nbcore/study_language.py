@@ -137,7 +137,8 @@ class StudyLanguage(StudyInputs):
     def aligned_texts(self, seed: int) -> Path:
         """Folder of the language model after the cross-lingual stage and CTR on the same texts, without pictures."""
         config = self.config()
-        base, texts = self.language_folder(config), [t for language in LANGUAGES for t in self._learnt(language)]
+        base, most = self.language_folder(config), self.settings.pairs_each
+        texts = [text for language in LANGUAGES for text in self._learnt(language)[:most]]
 
         def build(folder: Path) -> None:
             train_text_alignment(texts, base, config, folder, seed=seed)

@@ -45,7 +45,7 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
                 axis.plot(epochs, history[key], label=name, color=color, linewidth=1.2, marker=".")
         low, high = np.abs(axis.dataLim.intervaly)
         axis.set(title=key, xlabel="epoch", yscale="log" if high > 10 * low > 0 else "linear")
-    axes.flat[len(losses) - 1].legend(fontsize=7)  # every method has a total
+    axes.flat[losses.index("total") if "total" in losses else -1].legend(fontsize=7)  # every method has a total
     fig.tight_layout()
     return fig
 

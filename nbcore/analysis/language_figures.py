@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from nbcore.analysis.figures import draw_outlined
 
@@ -116,6 +117,7 @@ def zero_shot_pipeline(picture: np.ndarray, scores: Sequence[tuple[str, str, flo
         axis.margins(x=0.15)
         axis.grid(visible=False, axis="y")
         axis.set_title(f"{language}: {'positive' if wins[0] else 'negative'}", fontsize=9, loc="left")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(5))
     panels[-1].set_xlabel("cosine of picture and prompt", fontsize=8)
     return fig
 
