@@ -1,0 +1,89 @@
+"""The settings of each notebook: its method's Config and the study's fields, with the paper's data sets.
+
+Apart from `settings` because the methods import torch, which is not wanted before a notebook is asked for.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from nbcore.methods import med_unic, mflag, mgca
+from nbcore.models.text import Trainable
+from nbcore.settings import StudySettings
+
+
+class MFlagSettings(mflag.Config, StudySettings):
+    """M-FLAG's."""
+
+    probe_on: list[str] = Field(["mimic-cxr", "chexpert", "nih-chestxray14"], min_length=1, description="Sect. 3.2")
+    segment_on: list[str] = Field(["siim-acr", "rsna-pneumonia"], description="Sect. 3.2")
+    detect_on: list[str] = Field(["rsna-pneumonia"], description="Sect. 3.2")
+    compare: list[str] = Field(["convirt", "gloria", "mgca"], description="Table 2")
+    unfreeze: list[int] = Field([1, 2, 3, 4, 5, 6], description="Table 5: the n of Unfreeze_n")
+
+
+class MgcaSettings(mgca.Config, StudySettings):
+    """MGCA's."""
+
+    probe_on: list[str] = Field(["chexpert", "rsna-pneumonia", "covidx"], min_length=1, description="Sect. 4.2")
+    segment_on: list[str] = Field(["siim-acr", "rsna-pneumonia"], description="Sect. 4.2")
+    detect_on: list[str] = Field(["rsna-pneumonia", "object-cxr"], description="Sect. 4.2")
+    transformer: str | None = Field("vit_base_patch16", description="Table 1's other backbone; null leaves it out")
+    natural: str | None = Field(
+        "timm/vit_base_patch16_clip_224.laion2b", description="ours: OpenCLIP's, for Table 5; the paper has BLIP"
+    )
+    natural_vision: str = Field("clip_vit_base_patch16", description="ours: the network of `natural`")
+    ablate_transformer: bool = Field(True, description="Sect. 4.4: Table 4 classifies with the transformer")
+    transformer_weights: str | None = Field(
+        "timm/deit_base_patch16_224.fb_in1k", description="code: DeiT, what the transformer starts from"
+    )
+
+
+class MedUnicSettings(med_unic.Config, StudySettings):
+    """Med-UniC's."""
+
+    pretrain_on: str = Field("mimic-cxr", description="Sect. 4.1: English pairs; those of the other methods")
+    pretrain_also: list[str] = Field(["padchest"], description="Sect. 4.1: Spanish pairs")
+    probe_on: list[str] = Field(["chexpert", "rsna-pneumonia", "covidx"], min_length=1, description="Sect. 4.2")
+    segment_on: list[str] = Field(["siim-acr", "rsna-pneumonia"], description="Sect. 4.2")
+    detect_on: list[str] = Field(["rsna-pneumonia", "object-cxr"], description="Sect. 4.2")
+    point_on: list[str] = Field(
+        ["chexlocalize", "siim-acr", "rsna-pneumonia"], description="Fig. 5, which does not name its pictures"
+    )
+    zero_shot_on: list[str] = Field(["chexlocalize", "padchest"], description="Sect. 4.2: CXP500 and PDC")
+    prompt_style: Literal["paper", "official"] = Field("paper", description='Sect. 4.2: "{d}", "No {d}"')
+    gradcam_stage: int = Field(4, ge=1, le=4, description="code: layer 4 of the ResNet")
+    stem_prompts: bool = Field(True, description="code: Spanish prompts are stems, as PadChest's reports are")
+    compare: list[str] = Field(["convirt", "gloria", "mgca"], description="Tables 1 to 3; those without annotations")
+    transformers: dict[str, dict[str, str | None]] = Field(
+        {
+            "Med-UniC (ViT-B/16)": {
+                "vision": "vit_base_patch16",
+                "vision_weights": "timm/vit_base_patch16_224.mae",
+            },
+            "Med-UniC (ViT-L/32)": {
+                "vision": "vit_large_patch32",
+                "vision_weights": "timm/vit_large_patch32_224.orig_in21k",
+            },
+        },
+        description="Table 2's other backbones; weights: MAE in the code, none named for ViT-L/32",
+    )
+    natural: str | None = Field("timm/vit_giant_patch14_dinov2.lvd142m", description="Table 5: DINOv2")
+    natural_vision: str = Field("dinov2_vit_giant_patch14", description="Table 5")
+    thaw: dict[str, Trainable] = Field(
+        {"0": "all", "6": 6, "12": 0}, description="Table 6: layers frozen -> last layers trained"
+    )
+    ablate_ctr: bool = Field(True, description="Table 12: without TF, without TT")
+    ablate_spanish: bool = Field(True, description="Table 13: English pairs alone")
+    ctr_widths: list[int] = Field([512, 2048], description="Table 14, beside ctr_width")
+
+    @property
+    def pair_sets(self) -> list[str]:
+        return [self.pretrain_on, *self.pretrain_also]
+
+    @property
+    def test_sets(self) -> list[str]:
+        return list(dict.fromkeys([*super().test_sets, *self.zero_shot_on, *self.point_on]))
+
+
+SETTINGS: dict[str, type[StudySettings]] = {"mflag": MFlagSettings, "mgca": MgcaSettings, "med_unic": MedUnicSettings}
