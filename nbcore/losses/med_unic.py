@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nbcore.losses.barlow import distance_from_identity
 from nbcore.losses.contrastive import info_nce
 
 Standardization = Literal["features", "batch"]
@@ -55,7 +56,7 @@ def text_feature_alignment(
     """
     z1, z2 = (F.batch_norm(z, None, None, training=True, eps=eps) for z in (first, second))  # (B, P)
     batch, width = z1.shape
-    return _distance_from_identity(z1, z2, batch, off_diagonal, squared) / width
+    return distance_from_identity(z1, z2, batch, off_diagonal, squared) / width
 
 
 def text_text_alignment(
@@ -105,20 +106,4 @@ def text_text_alignment(
             divisor = batch
         case _:
             raise ValueError(f"standardize must be features or batch, not {standardize!r}")
-    return _distance_from_identity(z1.mT, z2.mT, divisor, off_diagonal, squared) / batch
-
-
-def _distance_from_identity(z1: Tensor, z2: Tensor, divisor: int, off_diagonal: float, squared: bool) -> Tensor:
-    """sum_i (1 - C_ii)^2 + off_diagonal * sum_{i != j} C_ij^2 (C_ij if not `squared`) of C = z1^T z2 / divisor.
-
-    z1, z2 are (M, N). C of (N, N) is never formed when M < N: sum_ij C_ij^2 is then the inner product of the two (M, M)
-    Gram matrices over divisor^2. C_ii needs column sums only, and sum_ij C_ij row sums.
-    """
-    rows, columns = z1.shape
-    diagonal = (z1 * z2).sum(dim=0) / divisor  # (N,)
-    if squared:
-        products = (z1 @ z1.mT) * (z2 @ z2.mT) if rows < columns else (z1.mT @ z2).square()  # (M, M) or (N, N)
-        off = products.sum() / divisor**2 - diagonal.square().sum()
-    else:
-        off = z1.sum(dim=1) @ z2.sum(dim=1) / divisor - diagonal.sum()
-    return (1 - diagonal).square().sum() + off_diagonal * off
+    return distance_from_identity(z1.mT, z2.mT, divisor, off_diagonal, squared) / batch
