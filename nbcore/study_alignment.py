@@ -80,8 +80,7 @@ class StudyAlignment(StudyEncoders):
 
     def word_maps(self, encoder: Encoder, name: str, count: int | None = None) -> WordMaps:
         """Where the word for its finding looks in the (first `count`) outlined test pictures of a data set."""
-        samples = self.samples(name).split("test")
-        samples = samples.subset(np.flatnonzero(has_outline(samples))[:count])
+        samples = self._outlined(name, count)
         method, phrase = self.load_method(encoder), PHRASES[name]
         place = method.words_of(phrase.sentence).index(phrase.word)
         ids, mask = method.text.tokenize([phrase.sentence] * len(samples), encoder.config.max_length)
@@ -89,8 +88,7 @@ class StudyAlignment(StudyEncoders):
         maps = torch.cat(found).float().cpu()  # (n, S)
         side, size = round(maps.shape[1] ** 0.5), encoder.config.image_size
         maps = F.interpolate(maps.unflatten(1, (1, side, side)), (size, size), mode="bilinear")[:, 0]  # (n, H, H)
-        outlines = self._cropped(masks(samples, self.settings.resize)) > 0
-        return WordMaps(self._cropped(self.images(samples)), maps.numpy(), outlines)
+        return self._beside_outlines(samples, maps.numpy())
 
     def pointing(self, encoder: Encoder, name: str) -> Pointing:
         """The pointing game of the word for a data set's finding, on its test pictures."""
@@ -141,6 +139,15 @@ class StudyAlignment(StudyEncoders):
         return float(adjusted_mutual_info_score(classes, self.assignments(encoder, samples)[1]))
 
     # --- parts
+
+    def _outlined(self, name: str, count: int | None) -> Samples:
+        """The (first `count`) test pictures of a data set that have an outline."""
+        samples = self.samples(name).split("test")
+        return samples.subset(np.flatnonzero(has_outline(samples))[:count])
+
+    def _beside_outlines(self, samples: Samples, maps: np.ndarray) -> WordMaps:
+        outlines = self._cropped(masks(samples, self.settings.resize)) > 0
+        return WordMaps(self._cropped(self.images(samples)), maps, outlines)
 
     @torch.no_grad()
     def _each_batch(

@@ -195,8 +195,9 @@ class StudyInputs:
         """Raise UserError, naming it, if a test picture or test patient is among the pairs to learn from."""
         learnt = [self._pairs_of(name, "train") for name in self.settings.pair_sets]
         for name in self.settings.test_sets:
+            tests = self.samples(name).split("test")  # its pictures are hashed once for all pairs
             for pairs in learnt:
-                assert_unseen(pairs, self.samples(name).split("test"))
+                assert_unseen(pairs, tests)
 
     # --- what is to be told
 

@@ -15,7 +15,6 @@ import torch
 
 from nbcore.analysis.gradcam import map_agreement, similarity_maps
 from nbcore.cache import stage
-from nbcore.data.masks import has_outline, masks
 from nbcore.data.prompts import finding_terms, prompt_pairs
 from nbcore.data.spanish import stemmed
 from nbcore.files import atomic_write
@@ -100,14 +99,12 @@ class StudyZeroShot(StudyAlignment):
 
     def term_maps(self, encoder: Encoder, name: str, language: str, count: int | None = None) -> WordMaps:
         """Grad-CAM of the likeness to a finding's name, of the (first `count`) outlined test pictures of a data set."""
-        samples = self.samples(name).split("test")
-        samples = samples.subset(np.flatnonzero(has_outline(samples))[:count])
+        samples = self._outlined(name, count)
         method = self.load_method(encoder)
         target = self._prompts(method, encoder, [finding_terms(name)[language]], language)[0]  # (P,)
         seen = partial(similarity_maps, method.vision, method.image_projector, stage=self.settings.gradcam_stage)
         found = self._each_batch(samples, lambda batch: seen(batch["image"], target))
-        outlines = self._cropped(masks(samples, self.settings.resize)) > 0
-        return WordMaps(self._cropped(self.images(samples)), torch.cat(found).float().cpu().numpy(), outlines)
+        return self._beside_outlines(samples, torch.cat(found).float().cpu().numpy())
 
     def term_pointing(self, encoder: Encoder, name: str) -> dict[str, Any]:
         """The pointing game of a finding's name, by language ("en", "es"), and how alike the two languages' maps are:
