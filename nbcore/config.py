@@ -15,10 +15,12 @@ class TrainConfig(BaseModel):
     accumulate: int = Field(1, ge=1)  # forward passes per optimiser step; their gradients are averaged
     processes: int = Field(1, ge=1)
     precision: Literal["no", "bf16", "fp16"] = "no"
-    optimizer: Literal["adamw", "lars"] = "adamw"
+    optimizer: Literal["adamw", "lars", "sgd"] = "adamw"
+    momentum: float = Field(0.0, ge=0, lt=1)  # of SGD; LARS has 0.9
     learning_rate: float = Field(gt=0)
     rate_factors: dict[str, float] = {}  # of the learning rate, by the first part of a parameter's name ("text")
     weight_decay: float = Field(0.0, ge=0)
+    no_decay: list[str] = []  # parameters with one of these in their name are not decayed ("bias")
     clip_norm: float | None = Field(None, gt=0)  # largest L2 norm of the whole gradient
     schedule: Literal["constant", "warmup_linear", "warmup_cosine", "cosine_restarts"] = "constant"
     warmup_fraction: float = Field(0.0, ge=0, lt=1)  # of all optimiser steps (warmup_linear, warmup_cosine)

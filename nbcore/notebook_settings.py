@@ -3,13 +3,13 @@
 Apart from `settings` because the methods import torch, which is not wanted before a notebook is asked for.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from nbcore.methods import med_unic, mflag, mgca
+from nbcore.methods import med_unic, meduna, mflag, mgca
 from nbcore.models.text import Trainable
-from nbcore.settings import StudySettings
+from nbcore.settings import AdaptationSettings, BackboneSettings, RunSettings, StudySettings
 
 
 class MFlagSettings(mflag.Config, StudySettings):
@@ -86,4 +86,36 @@ class MedUnicSettings(med_unic.Config, StudySettings):
         return list(dict.fromkeys([*super().test_sets, *self.zero_shot_on, *self.point_on]))
 
 
-SETTINGS: dict[str, type[StudySettings]] = {"mflag": MFlagSettings, "mgca": MgcaSettings, "med_unic": MedUnicSettings}
+class MedUnaSettings(meduna.Config, AdaptationSettings):
+    """MedUnA's."""
+
+    adapt_on: list[str] = Field(
+        ["shenzhen-tb", "montgomery-tb", "kermany", "idrid", "isic2018"], min_length=1, description="Sect. 3.1"
+    )
+    backbones: dict[str, BackboneSettings] = Field(
+        {
+            "CLIP ViT-B/32": BackboneSettings(model="clip_vit_b32", weights="timm/vit_base_patch32_clip_224.openai"),
+            "MedCLIP-Swin": BackboneSettings(model="medclip_swin", tokenizer="emilyalsentzer/Bio_ClinicalBERT"),
+        },
+        min_length=1,
+        description="Sect. 3.1; MedCLIP's weights come from its own archive: name its folder",
+    )
+    main_backbone: str = Field("MedCLIP-Swin", description="Table 3, Fig. 5: what is shown for one backbone only")
+    descriptions: str = Field("rich", description="ours: a set of descriptions, or your own JSON file or folder")
+    description_sets: list[str] = Field(
+        ["rich", "generic", "noisy"], description="ours: sets in the place of Table 3's language models"
+    )
+    compare: list[Literal["lafter", "tpt"]] = Field(["lafter", "tpt"], description="Table 1")
+    lafter: dict[str, Any] = Field({}, description="ours: changes of LaFTer's configuration")
+    tpt: dict[str, Any] = Field({}, description="ours: changes of TPT's configuration")
+    collapse_check: bool = Field(True, description="ours: MedUnA once more, with the official entropy term")
+    figure_4: str = Field("idrid", description="Fig. 4: its data set; the first one where it is absent")
+    figure_5: str = Field("isic2018", description="Fig. 5: its data set; the first one where it is absent")
+
+
+SETTINGS: dict[str, type[RunSettings]] = {
+    "mflag": MFlagSettings,
+    "mgca": MgcaSettings,
+    "med_unic": MedUnicSettings,
+    "meduna": MedUnaSettings,
+}

@@ -98,6 +98,21 @@ class Recorder:
             own = {"method": method, "dataset": labels[dataset], "setting": f"{fraction:.0%}", "table": table}
             self.row(100 * group[value], **own, **keys)
 
+    def averages(self, runs: pd.DataFrame, value: str, *, table: str, labels: Mapping[str, str], metric: str) -> None:
+        """Rows of a table from runs, and below those of each method and setting their mean over the data sets.
+
+        Args:
+            runs: columns method, dataset, setting, seed, `value` in [0, 1]; a method was tried on all data sets.
+            value: the column, told in percent.
+            table, metric: of the paper.
+            labels: what the table calls each data set.
+        """
+        for (method, setting), own in runs.groupby(["method", "setting"], sort=False):
+            keys = {"table": table, "method": method, "setting": setting, "metric": metric}
+            for dataset, group in own.groupby("dataset", sort=False):
+                self.row(100 * group[value], dataset=labels[dataset], **keys)
+            self.row(100 * own.groupby("seed")[value].mean(), dataset="Average", **keys)
+
     def interval(self, value: float, low: float, high: float, **keys: str) -> None:
         """One run's test AUC (%) with its 95 % interval: method, dataset, setting."""
         row = Row(table="Test AUC by run", metric="AUC (%)", value=value, low=low, high=high, **keys)

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nbcore.errors import UsageError
 from nbcore.profiles import check_notebook, profile_values
@@ -16,10 +16,27 @@ from nbcore.validation import first_error, nearest
 Source = Literal["twin", "real"]
 
 
-class StudySettings(BaseModel):
-    """The fields that all pre-training notebooks share."""
+class RunSettings(BaseModel):
+    """The fields that all notebooks share."""
 
     source: Source = Field("real", description="twins, or the real data below data_root")
+    jobs: int = Field(1, ge=1, description="ours: steps computed at the same time, each in a process of its own")
+    seeds: int = Field(3, ge=1, description="ours; the paper reports single runs")
+    twin_images: dict[str, int] = Field({}, description="ours: images of each twin; its manifest's number where absent")
+    twin_size: int = Field(64, ge=32, description="ours: side of the twins' images, pixels")
+    bootstrap: int = Field(0, ge=0, description="ours: resamples of patients for the interval of a score; 0 for none")
+    download: bool = Field(False, description="ours: fetch hub weights that are not in the local cache")
+    allow_patient_data: bool = Field(False, description="ours: show images and reports of credentialed data")
+
+    @property
+    def data_sets(self) -> list[str]:
+        """All data sets of the study, each once."""
+        raise NotImplementedError
+
+
+class StudySettings(RunSettings):
+    """The fields that the pre-training notebooks share."""
+
     pretrain_on: str = Field("mimic-cxr", description="Sect. 3.1")
     pretrain_split: Literal["train", "all"] = Field("train", description="images whose reports are learnt from")
     pairs_each: int | None = Field(None, gt=0, description="ours: at most so many pairs a set, for bilingual methods")
@@ -34,17 +51,10 @@ class StudySettings(BaseModel):
     localize_size: int = Field(224, ge=32, multiple_of=32, description="side of the pictures to segment, pixels")
     segmentation: dict[str, Any] = Field({}, description="changes of SegmentationConfig; its defaults are the code's")
     detection: dict[str, Any] = Field({}, description="changes of DetectionConfig; its defaults are the code's")
-    jobs: int = Field(1, ge=1, description="ours: steps computed at the same time, each in a process of its own")
-    seeds: int = Field(3, ge=1, description="ours; the paper reports single runs")
     compare: list[str] = Field(["convirt", "gloria"], description="methods that are pre-trained to compare with")
     baselines: dict[str, dict[str, Any]] = Field({}, description="ours: changes of their configurations, by method")
-    twin_images: dict[str, int] = Field({}, description="ours: images of each twin; its manifest's number where absent")
-    twin_size: int = Field(64, ge=32, description="ours: side of the twins' images, pixels")
-    bootstrap: int = Field(0, ge=0, description="ours: resamples of patients for the interval of an AUC; 0 for none")
     supervised_epochs: int = Field(0, ge=0, description="ours: of the supervised upper reference; 0 leaves it out")
-    download: bool = Field(False, description="ours: fetch hub weights that are not in the local cache")
     text_fallback: bool = Field(False, description="ours: train a stand-in where the language model is not at hand")
-    allow_patient_data: bool = Field(False, description="ours: show images and reports of credentialed data")
     standin_width: int = Field(128, ge=32, multiple_of=32, description="ours: width of the stand-in language model")
     standin_layers: int = Field(2, ge=1, description="ours")
     standin_epochs: int = Field(3, ge=1, description="ours")
@@ -62,7 +72,6 @@ class StudySettings(BaseModel):
 
     @property
     def data_sets(self) -> list[str]:
-        """All data sets of the study, each once."""
         return list(dict.fromkeys([*self.pair_sets, *self.test_sets]))
 
     @model_validator(mode="after")
@@ -86,7 +95,51 @@ class StudySettings(BaseModel):
         return self
 
 
-def settings_class(notebook: str) -> type[StudySettings]:
+class BackboneSettings(BaseModel):
+    """A frozen vision-language model to adapt: which network, and where its weights come from."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: str
+    weights: str | None = None  # hub repository, folder or file; None for a stand-in, which is trained here
+    tokenizer: str | None = None  # of MedCLIP: where Bio_ClinicalBERT's vocab.txt lies, if not beside the weights
+
+
+class AdaptationSettings(RunSettings):
+    """The fields that the notebooks share that adapt a frozen vision-language model to a data set's classes."""
+
+    adapt_on: list[str] = Field(min_length=1)
+    backbones: dict[str, BackboneSettings] = Field(min_length=1)
+    resize: int = Field(320, ge=32, description="ours: side of the stored pictures that views are cropped from, pixels")
+    template: str = Field(
+        "a photo of a {phrase} {modality}", description="ours; the code's word for all is chest x_ray"
+    )
+    standin_fallback: bool = Field(False, description="ours: train a stand-in where a backbone is not at hand")
+    standin_pairs: dict[str, int] = Field(
+        {"chest": 1100, "fundus": 1100, "skin": 1100},
+        description="ours: pictures of the atlas that stand-ins learn from",
+    )
+    standin_stem_epochs: int = Field(24, ge=1, description="ours: of the convolutions, which learn first")
+    standin_epochs: int = Field(8, ge=1, description="ours: of both encoders")
+    standin_size: int = Field(56, ge=32, multiple_of=8, description="ours: side of what stand-ins see, pixels")
+
+    @property
+    def data_sets(self) -> list[str]:
+        return list(self.adapt_on)
+
+    @field_validator("template")
+    @classmethod
+    def _template_has_its_slots(cls, template: str) -> str:
+        try:
+            template.format(phrase="", modality="")
+        except (KeyError, IndexError, ValueError):
+            raise ValueError("write it with {phrase} and, if wanted, {modality}, and no other braces") from None
+        if "{phrase}" not in template:
+            raise ValueError("it must hold {phrase}, the class's own words")
+        return template
+
+
+def settings_class(notebook: str) -> type[RunSettings]:
     """The settings of a notebook: its method's Config and the study's fields, all at one level.
 
     Raises:
@@ -98,7 +151,7 @@ def settings_class(notebook: str) -> type[StudySettings]:
     return SETTINGS[notebook]
 
 
-def load_settings(notebook: str, profile: str, overrides: dict[str, Any]) -> StudySettings:
+def load_settings(notebook: str, profile: str, overrides: dict[str, Any]) -> RunSettings:
     """Settings of a run: the paper's, changed by the profile, changed by the user.
 
     Raises:
@@ -116,7 +169,7 @@ def load_settings(notebook: str, profile: str, overrides: dict[str, Any]) -> Stu
         raise UsageError(f"parameter {first_error(error)}") from None
 
 
-def settings_table(settings: StudySettings) -> pd.DataFrame:
+def settings_table(settings: RunSettings) -> pd.DataFrame:
     """Every setting of this run beside the paper's and where that comes from; changed ones first."""
     fields = type(settings).model_fields
     rows = [

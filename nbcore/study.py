@@ -24,9 +24,9 @@ from nbcore.data import Samples, label_fraction
 from nbcore.data.batches import Augmentation, Columns, prepare
 from nbcore.files import atomic_write
 from nbcore.methods.supervised import Supervised
+from nbcore.study_base import reopen
 from nbcore.study_community import StudyCommunity
 from nbcore.study_encoders import Encoder
-from nbcore.study_inputs import reopen
 from nbcore.study_localization import StudyLocalization
 from nbcore.study_zero_shot import StudyZeroShot
 from nbcore.tasks.features import extract

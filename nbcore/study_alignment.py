@@ -17,8 +17,8 @@ from nbcore.data import Samples
 from nbcore.data.batches import prepare
 from nbcore.data.masks import has_outline, masks
 from nbcore.files import atomic_write
+from nbcore.study_base import device
 from nbcore.study_encoders import Encoder, StudyEncoders
-from nbcore.study_inputs import device
 from nbcore.tasks.pointing import Pointing, pointing_game
 from nbcore.tasks.retrieval import retrieval_metrics
 

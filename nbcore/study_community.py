@@ -15,8 +15,8 @@ from nbcore.cache import stage
 from nbcore.data.phantom.parallel import parallel_reports
 from nbcore.files import atomic_write, digest
 from nbcore.models.text import text_encoder
+from nbcore.study_base import device
 from nbcore.study_encoders import Encoder, StudyEncoders
-from nbcore.study_inputs import device
 from nbcore.study_language import LANGUAGES
 from nbcore.tasks.zero_shot import unit_rows
 

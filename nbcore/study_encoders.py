@@ -24,7 +24,7 @@ from nbcore.methods.registry import METHODS
 from nbcore.models.vision import HUB_FILES, VisionEncoder, count_parameters, vision_encoder
 from nbcore.models.weights import find_folder, load_exactly, read_state
 from nbcore.profiles import read_profile
-from nbcore.study_inputs import device
+from nbcore.study_base import device
 from nbcore.study_language import StudyLanguage
 from nbcore.tasks.features import extract
 from nbcore.train import History

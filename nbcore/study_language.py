@@ -21,7 +21,8 @@ from nbcore.models.text import TextEncoder, text_encoder
 from nbcore.models.vocabulary import pieces_per_word, tokenisation
 from nbcore.models.weights import WEIGHT_FILES, find_folder
 from nbcore.standin import train_standin
-from nbcore.study_inputs import StudyInputs, device
+from nbcore.study_base import device
+from nbcore.study_inputs import StudyInputs
 
 LANGUAGES = {"en": "English", "es": "Spanish"}
 STANDIN = "standin"  # the `text_model` of a study that has no weights to load

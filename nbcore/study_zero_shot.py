@@ -19,8 +19,8 @@ from nbcore.data.prompts import finding_terms, prompt_pairs
 from nbcore.data.spanish import stemmed
 from nbcore.files import atomic_write
 from nbcore.study_alignment import StudyAlignment, WordMaps
+from nbcore.study_base import device
 from nbcore.study_encoders import Encoder
-from nbcore.study_inputs import device
 from nbcore.study_language import LANGUAGES
 from nbcore.tasks.pointing import Pointing, pointing_game
 from nbcore.tasks.zero_shot import ZeroShot, zero_shot_metrics, zero_shot_scores

@@ -155,12 +155,18 @@ def _steps_per_epoch(rows: int, config: TrainConfig) -> int:
 
 
 def _optimizer(method: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    by_factor: dict[float, list[nn.Parameter]] = {}
+    alike: dict[tuple[float, float], list[nn.Parameter]] = {}  # by learning rate and weight decay
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            by_factor.setdefault(config.rate_factors.get(name.partition(".")[0], 1.0), []).append(parameter)
-    groups = [{"params": own, "lr": factor * config.learning_rate} for factor, own in by_factor.items()]
-    kind = {"adamw": partial(torch.optim.AdamW, fused=True), "lars": optim.LARS}[config.optimizer]
+            rate = config.rate_factors.get(name.partition(".")[0], 1.0) * config.learning_rate
+            decay = 0.0 if any(part in name for part in config.no_decay) else config.weight_decay
+            alike.setdefault((rate, decay), []).append(parameter)
+    groups = [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in alike.items()]
+    kind = {
+        "adamw": partial(torch.optim.AdamW, fused=True),
+        "lars": optim.LARS,
+        "sgd": partial(torch.optim.SGD, momentum=config.momentum),
+    }[config.optimizer]
     return kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 

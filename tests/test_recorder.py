@@ -3,6 +3,8 @@
 import json
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import pytest
 
 from nbcore import report
@@ -110,3 +112,19 @@ def test_report_needs_records_and_their_figures(tmp_path):
     path.write_text(json.dumps({"notebook": "mflag"}))
     with pytest.raises(UserError, match="not a readable record"):
         report.write(tmp_path / "demo")
+
+
+def test_averages_over_data_sets_are_taken_within_each_seed(tmp_path):
+    recorder = Recorder(
+        "meduna", "t", profile="demo", config={}, seeds=[0, 1], source="phantom", output_root=tmp_path, command="c"
+    )
+    values = {("a", 0): 0.2, ("a", 1): 0.4, ("b", 0): 0.4, ("b", 1): 0.4}
+    runs = pd.DataFrame(
+        {"method": "M", "setting": "S", "dataset": d, "seed": s, "accuracy": v} for (d, s), v in values.items()
+    )
+    recorder.averages(runs, "accuracy", table="T", labels={"a": "A", "b": "B"}, metric="ACC (%)")
+    rows = {row.dataset: row for row in recorder.finish().rows}
+    assert list(rows) == ["A", "B", "Average"]
+    assert (rows["A"].value, rows["A"].n) == (pytest.approx(30), 2)
+    assert rows["Average"].value == pytest.approx(35)
+    assert rows["Average"].std == pytest.approx(np.std([30, 40], ddof=1))

@@ -118,6 +118,21 @@ def test_one_step_by_hand(tmp_path):
     assert same_weights(trained, model)
 
 
+def test_sgd_with_momentum_decays_all_but_the_named_parameters(tmp_path):
+    """Two steps by hand: torch's SGD on two groups of parameters."""
+    changes = {"optimizer": "sgd", "momentum": 0.9, "no_decay": ["bias"], "clip_norm": None, "schedule": "constant"}
+    rows, model = Rows(8), linear()
+    trained, _ = train(tmp_path, linear(), rows, epochs=2, batch_size=8, accumulate=1, **changes)
+    groups = [{"params": [model.weight], "weight_decay": 0.05}, {"params": [model.bias], "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=1e-2, momentum=0.9)
+    for epoch in range(2):
+        order = epoch_batches(8, **plan(seed=3, batch_size=8, batches=1, epoch=epoch))[0]
+        optimizer.zero_grad()
+        model.losses({"x": rows.x[order]})["total"].backward()
+        optimizer.step()
+    assert same_weights(trained, model)
+
+
 def test_only_what_requires_a_gradient_and_gets_one_moves(tmp_path):
     trained, _ = train(tmp_path)
     fresh = tiny.method()

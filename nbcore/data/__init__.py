@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nbcore.data.images import image_cache
+    from nbcore.data.images import colour_cache, image_cache
     from nbcore.data.manifest import Manifest, list_manifests, load_manifest
     from nbcore.data.readers import load
     from nbcore.data.samples import Samples, join
@@ -17,6 +17,7 @@ __all__ = [
     "Manifest",
     "Samples",
     "assert_unseen",
+    "colour_cache",
     "image_cache",
     "join",
     "label_fraction",
@@ -30,6 +31,7 @@ _HOME = {
     "Manifest": "manifest",
     "Samples": "samples",
     "assert_unseen": "splits",
+    "colour_cache": "images",
     "image_cache": "images",
     "join": "samples",
     "label_fraction": "splits",

@@ -1,50 +1,59 @@
-"""Reading, fitting and caching of grey images.
+"""Reading, fitting and caching of images: grey for the radiograph encoders, in colour for CLIP-like models.
 
 Shapes: n images, H height, W width, S side of the square.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
 from nbcore.data.samples import Samples, fingerprints
-from nbcore.errors import UserError
+from nbcore.errors import UsageError, UserError
 from nbcore.files import atomic_path, digest
+from nbcore.validation import nearest
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
 _RECIPE = 2  # part of the cache's key: raise it when the same file would give other pixels
+_COLOUR_RECIPE = 1  # the same for the cache in colour
 _WORKERS = 2
 _LOADING = Lock()
 _PATIENCE = 3.0  # seconds of silence before a progress bar appears
 
 
-def read_image(path: Path, at_least: int = 0) -> np.ndarray:
-    """A radiograph as uint8 (H, W), bright where dense.
+def read_image(path: Path, at_least: int = 0, colour: bool = False) -> np.ndarray:
+    """An image as uint8 (H, W), or (H, W, 3) in `colour`; a radiograph is bright where dense.
 
-    Colour becomes luminance; 16-bit images and DICOM pixels of other than 8 bits are stretched from their darkest to
-    their brightest value; MONOCHROME1 is inverted, and so is a falling rescale slope. A JPEG may be decoded at 1/2, 1/4
-    or 1/8 of its size as long as its shorter side keeps twice `at_least` pixels (0: full size). Raises UserError,
-    naming the file, if it cannot be read.
+    Without `colour`, colours become luminance; with it, grey becomes three equal channels. Transparency is dropped.
+    16-bit images and DICOM pixels of other than 8 bits are stretched from their darkest to their brightest value;
+    MONOCHROME1 is inverted, and so is a falling rescale slope. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as
+    long as its shorter side keeps twice `at_least` pixels (0: full size). Raises UserError, naming the file, if it
+    cannot be read.
     """
+    mode = "RGB" if colour else "L"
     with _told(path):
         if _is_dicom(path):
-            return _read_dicom(path)
+            return _converted(_read_dicom(path), mode)
         with Image.open(path) as image:
             if at_least:
-                image.draft("L", (2 * at_least, 2 * at_least))
+                image.draft(mode, (2 * at_least, 2 * at_least))
             if image.mode.startswith(("I", "F")):
-                return _stretch(np.asarray(image))
-            return np.asarray(image.convert("L"))
+                return _converted(_stretch(np.asarray(image)), mode)
+            return np.asarray(image.convert(mode))
+
+
+def _converted(pixels: np.ndarray, mode: str) -> np.ndarray:
+    """uint8 (H, W) or (H, W, 3) in Pillow's mode "L" or "RGB"."""
+    return np.asarray(Image.fromarray(pixels).convert(mode))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -89,11 +98,12 @@ def _dicom_record(path: Path, **options: Any) -> "FileDataset":
 
 
 def _read_dicom(path: Path) -> np.ndarray:
+    """Its pixels, uint8 (H, W), or (H, W, 3) where they are in colour."""
     record = _dicom_record(path)
     _refuse_unreadable(record)
     pixels = record.pixel_array
     if record.SamplesPerPixel == 3:
-        return np.asarray(Image.fromarray(pixels).convert("L"))
+        return pixels
     # the stretch undoes any rescaling but the sign of its slope
     falling = float(record.get("RescaleSlope") or 1) < 0
     plain = record.BitsStored == 8 and not record.PixelRepresentation
@@ -156,28 +166,57 @@ def _area_average(image: np.ndarray, rows: int) -> np.ndarray:
 
 
 def image_cache(samples: Samples, size: int, directory: Path) -> np.ndarray:
-    """All images of `samples`, fitted to (size, size): a read-only memory map, uint8 (n, S, S).
+    """All images of `samples` in grey, fitted to (size, size): a read-only memory map, uint8 (n, S, S).
 
     Decoded once and kept in `directory` under a hash of the files' content, their order and `size`, so a changed image
     can never meet a stale cache. Raises UserError naming the first image that cannot be read.
     """
+
+    def fitted(path: Path) -> np.ndarray:
+        return fit_square(read_image(path, at_least=size), size)
+
+    return _cache(samples, directory, fitted, (size, size), {"recipe": _RECIPE, "size": size})
+
+
+def colour_cache(samples: Samples, size: int, directory: Path, fit: Literal["crop", "pad"] = "crop") -> np.ndarray:
+    """All images of `samples` in colour, fitted to (size, size): a read-only memory map, uint8 (n, S, S, 3).
+
+    "crop" is CLIP's evaluation view, `views.CleanView`; "pad" is MedCLIP's, `views.PaddedView`. Kept as `image_cache`
+    keeps its own. For "crop", a large JPEG is decoded at a fraction of its size, which moves pixels by a few levels;
+    "pad" decodes all of it, as rounding the margins at a fraction of the size would move the picture.
+
+    Raises UsageError for another `fit`, UserError naming the first image that cannot be read.
+    """
+    from nbcore.data.views import CleanView, PaddedView  # torchvision takes a second to import
+
+    views = {"crop": CleanView, "pad": PaddedView}
+    if fit not in views:
+        raise UsageError(f"unknown fit {fit!r} of colour images{nearest(fit, list(views))}")
+    view, at_least = views[fit](size), size if fit == "crop" else 0
+
+    def fitted(path: Path) -> np.ndarray:
+        return np.asarray(view(Image.fromarray(read_image(path, at_least, colour=True))))
+
+    key = {"recipe": _COLOUR_RECIPE, "size": size, "colour": True, "fit": fit}
+    return _cache(samples, directory, fitted, (size, size, 3), key)
+
+
+def _cache(
+    samples: Samples, directory: Path, fitted: Callable[[Path], np.ndarray], shape: tuple[int, ...], key: dict[str, Any]
+) -> np.ndarray:
+    """A memory map of what `fitted` gives for each image; `key` tells all that this depends on but the files."""
     paths = samples.image_paths()
-    key = digest({"recipe": _RECIPE, "size": size, "images": fingerprints(paths)})
-    path = Path(directory) / f"{key}.npy"
+    path = Path(directory) / f"{digest(key | {'images': fingerprints(paths)})}.npy"
     if not path.is_file():
         with atomic_path(path) as temporary:
-            pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(paths), size, size))
-            for i, image in enumerate(decode(paths, size, f"decoding {samples.name}")):
+            pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(paths), *shape))
+            for i, image in enumerate(_decode(paths, fitted, f"decoding {samples.name}")):
                 pixels[i] = image
             pixels.flush()
     return np.load(path, mmap_mode="r")
 
 
-def decode(paths: list[Path], size: int, title: str) -> Iterable[np.ndarray]:
-    """Yield each image fitted to (size, size), in order; the codecs and NumPy let two threads work at once."""
-
-    def one(path: Path) -> np.ndarray:
-        return fit_square(read_image(path, at_least=size), size)
-
+def _decode(paths: list[Path], fitted: Callable[[Path], np.ndarray], title: str) -> Iterable[np.ndarray]:
+    """Yield each image fitted, in order; the codecs, Pillow and NumPy let two threads work at once."""
     with ThreadPoolExecutor(_WORKERS) as pool:
-        yield from tqdm(pool.map(one, paths), title, len(paths), leave=False, delay=_PATIENCE, unit="image")
+        yield from tqdm(pool.map(fitted, paths), title, len(paths), leave=False, delay=_PATIENCE, unit="image")

@@ -252,6 +252,60 @@ class ChexlocalizeLayout(Strict):
         return [f"{folder}/{self.table}" for folder in self.folders]
 
 
+class NlmTbLayout(Strict):
+    """The tuberculosis sets of the NLM: `images`/<prefix>_<number>_<digit>.png, and a clinical reading of each."""
+
+    reader: Literal["nlm-tb"]
+    folders: tuple[str, ...]  # the data set's own folder under the root, in order of preference; "." the root itself
+    images: str
+    readings: str  # <the image's name>.txt; it may say that the patient is another image's
+    prefix: str  # of the file names; their digit is the class's position in `classes`
+
+    @property
+    def marks(self) -> list[str]:
+        return [f"{folder}/{self.images}" for folder in self.folders]
+
+
+class IdridColumns(Strict):
+    image: str
+    grade: str  # the class's position in `classes`
+
+
+class IdridLayout(Strict):
+    """IDRiD, Disease Grading: a folder and a table a split, whose image names count from 1 in each split."""
+
+    reader: Literal["idrid"]
+    folders: tuple[str, ...]  # the data set's own folder under the root, in order of preference; "." the root itself
+    images: dict[Literal["train", "test"], str]
+    tables: dict[Literal["train", "test"], str]
+    suffix: str
+    columns: IdridColumns
+
+    @property
+    def marks(self) -> list[str]:
+        return [f"{folder}/{table}" for folder in self.folders for table in self.tables.values()]
+
+
+class Isic2018Columns(Strict):
+    image: str
+    lesion: str  # of the lesion groupings
+
+
+class Isic2018Layout(Strict):
+    """ISIC 2018 Task 3: a folder and a table a split, with a column a class, and the lesions of the training images."""
+
+    reader: Literal["isic2018"]
+    images: dict[Literal["train", "valid", "test"], str]
+    tables: dict[Literal["train", "valid", "test"], tuple[str, ...]]  # alternative names of each table, in order
+    groupings: tuple[str, ...]  # where the lesion groupings may lie, in order; without them an image is a lesion
+    suffix: str
+    columns: Isic2018Columns
+
+    @property
+    def marks(self) -> list[str]:
+        return list(self.tables["train"])
+
+
 Layout = Annotated[
     MimicCxrLayout
     | ChexpertLayout
@@ -263,6 +317,9 @@ Layout = Annotated[
     | CovidxLayout
     | ObjectCxrLayout
     | PadchestLayout
-    | ChexlocalizeLayout,
+    | ChexlocalizeLayout
+    | NlmTbLayout
+    | IdridLayout
+    | Isic2018Layout,
     Field(discriminator="reader"),
 ]

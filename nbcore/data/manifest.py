@@ -79,8 +79,12 @@ class Use(Strict):
 
 
 class TwinRecipe(Strict):
-    """How the phantom twin of this data set is made; see `nbcore.data.phantom.world` for the meaning."""
+    """How the phantom twin of this data set is made; see `nbcore.data.phantom.world` for the meaning.
 
+    Only chests have laterals, reports, an age and uncertain labels.
+    """
+
+    world: Literal["chest", "fundus", "skin"] = "chest"  # what its pictures show
     hospital: Literal["north", "south"]
     images: int = Field(gt=0)
     size: int = Field(ge=16)
@@ -91,9 +95,9 @@ class TwinRecipe(Strict):
     valid: float = Field(0.1, gt=0, lt=1)
     test: float = Field(0.2, gt=0, lt=1)
     age_range: tuple[int, int] = (18, 95)
-    prevalence: dict[str, float] = Field(default_factory=dict)  # finding -> probability
+    prevalence: dict[str, float] = Field(default_factory=dict)  # finding, or class of another world -> probability
     other_findings: bool = True  # False: what `prevalence` does not name never occurs
-    one_study: bool = False  # True: a patient has one study only
+    one_study: bool = False  # True: a patient has one picture only
 
 
 class Manifest(Strict):
@@ -111,6 +115,8 @@ class Manifest(Strict):
     language: Literal["en", "es", ""]  # of the reports
     classes: tuple[str, ...] = Field(min_length=1)
     exclusive: bool = False  # every image has exactly one of the classes, and the papers report accuracy
+    phrases: dict[str, str] = Field(default_factory=dict)  # class -> how a sentence names it, where it is not as spelt
+    modality: str = "chest radiograph"  # what a sentence calls one of the images
     layout: Layout
     counts: Counts
     split: SplitRule
@@ -120,11 +126,12 @@ class Manifest(Strict):
     notes: str = ""
 
     @model_validator(mode="after")
-    def _policies_name_classes(self) -> Self:
-        for name, policy in self.uncertain.items():
-            for key in policy if isinstance(policy, Mapping) else ():
+    def _mappings_name_classes(self) -> Self:
+        named = {f"uncertain.{name}": policy for name, policy in self.uncertain.items() if isinstance(policy, Mapping)}
+        for place, classes in {**named, "phrases": self.phrases}.items():
+            for key in classes:
                 if key not in self.classes:
-                    raise ValueError(f"uncertain.{name}: unknown class {key!r}{nearest(key, list(self.classes))}")
+                    raise ValueError(f"{place}: unknown class {key!r}{nearest(key, list(self.classes))}")
         return self
 
     @property

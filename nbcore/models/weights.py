@@ -4,7 +4,7 @@ A source is a local folder or file, or a hub repository `owner/name` or `owner/n
 when `download` is true; otherwise its local cache alone is searched.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -39,16 +39,26 @@ def find_folder(source: str, *, files: Iterable[str], download: bool) -> Path:
         raise UserError(f"{source}: the weights {told}; a local folder can be given in their place.") from error
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def find_weights(source: str, *, files: Iterable[str], download: bool) -> Path:
+    """Return a local file or folder of weights as it is, or the folder of a hub repository (see `find_folder`)."""
+    path = Path(source).expanduser()
+    return path if path.exists() else find_folder(source, files=files, download=download)
+
+
+def read_state(path: Path, names: Sequence[str] = WEIGHT_FILES) -> dict[str, Tensor]:
     """Read a state dict from a .safetensors file, a torch file (weights only), or a folder that holds one of these.
+
+    Args:
+        path: the file or folder.
+        names: of weight files in a folder; the first that is there is read.
 
     Raises:
         UserError: no weight file in the folder, or the file cannot be read.
     """
     if path.is_dir():
-        found = [path / name for name in WEIGHT_FILES if (path / name).is_file()]
+        found = [path / name for name in names if (path / name).is_file()]
         if not found:
-            raise UserError(f"{path}: no {' or '.join(WEIGHT_FILES)} in this folder.")
+            raise UserError(f"{path}: no {' or '.join(names)} in this folder.")
         path = found[0]
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)

@@ -1,9 +1,14 @@
-"""Zero-shot classification of findings with a pair of prompts each ("pneumonia" / "no pneumonia").
+"""Zero-shot classification by the prompt that lies nearest to an image.
 
-Shapes: n images, C findings, D width of the space that images and texts share.
+Findings that may occur together have a pair of prompts each ("pneumonia" / "no pneumonia"); classes that exclude each
+other have one or several prompts of their own ("a photo of a melanoma").
+
+Shapes: n images, C findings or classes, P prompts of a class, D width of the space that images and texts share.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -71,6 +76,40 @@ def class_accuracy(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     return ((labels > 0) == (predictions > 0)).mean(axis=0)
 
 
+def class_weights(prompts: np.ndarray) -> np.ndarray:
+    """The direction of each class: the mean of its normalised prompts, normalised again (CLIP's prompt ensemble).
+
+    Args:
+        prompts: embeddings of the same templates filled with each class's name, (P, C, D).
+
+    Returns:
+        (C, D), rows of length 1.
+    """
+    return unit_rows(unit_rows(prompts).mean(axis=0))
+
+
+def class_scores(images: np.ndarray, weights: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """Logits `scale` * cosine, (n, D), (C, D) -> (n, C); both are normalised here."""
+    return scale * unit_rows(images) @ unit_rows(weights).T
+
+
+def prompt_scores(
+    images: np.ndarray, prompts: Sequence[np.ndarray], scale: float = 1.0, reduce: Literal["max", "mean"] = "max"
+) -> np.ndarray:
+    """Logits of classes by their prompts' cosines (MedCLIP): the highest of them, or their mean.
+
+    Args:
+        images: embeddings, (n, D).
+        prompts: for each class the embeddings of its prompts, (P, D); P may differ.
+        scale: of the cosines.
+
+    Returns:
+        (n, C).
+    """
+    of_class = {"max": np.max, "mean": np.mean}[reduce]
+    return np.stack([of_class(class_scores(images, own, scale), axis=1) for own in prompts], axis=1)
+
+
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1; a row of zeros stays one."""
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    """Rows (the last axis) scaled to length 1; a row of zeros stays one."""
+    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)

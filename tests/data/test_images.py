@@ -11,10 +11,12 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG2MPML, JPEGBaseline8Bit, JPEGLosslessSV1, generate_uid
 from pydicom.uid import ExplicitVRLittleEndian as PLAIN
 
-from nbcore.data.images import fit_square, image_cache, image_size, read_image, square_geometry
-from nbcore.data.samples import Samples
+from nbcore.data.images import colour_cache, fit_square, image_cache, image_size, read_image, square_geometry
+from nbcore.data.samples import Samples, fingerprints
 from nbcore.data.tables import tidy
-from nbcore.errors import UserError
+from nbcore.data.views import CleanView, PaddedView
+from nbcore.errors import UsageError, UserError
+from nbcore.files import digest
 
 
 def _picture(height: int = 60, width: int = 40, seed: int = 0) -> np.ndarray:
@@ -47,6 +49,43 @@ def test_png_and_colour(tmp_path: Path) -> None:
     Image.fromarray(np.stack([grey] * 3, axis=-1)).save(tmp_path / "b.png")
     assert (read_image(tmp_path / "a.png") == grey).all()
     assert (read_image(tmp_path / "b.png") == grey).all()
+
+
+def _colours(height: int = 60, width: int = 40) -> np.ndarray:
+    return np.stack([_picture(height, width, seed) for seed in range(3)], axis=-1)  # (H, W, 3)
+
+
+def test_colour_is_kept_whatever_the_mode(tmp_path: Path) -> None:
+    colours = Image.fromarray(_colours(8, 6))
+    see_through = colours.copy()
+    see_through.putalpha(Image.fromarray(_picture(8, 6, seed=3)))
+    few = Image.fromarray(_colours(8, 6) // 128 * 255)  # eight colours
+    colours.save(tmp_path / "rgb.png")
+    see_through.save(tmp_path / "rgba.png")
+    few.convert("P", palette=Image.Palette.ADAPTIVE, colors=8).save(tmp_path / "palette.png")
+    for name in ("rgb", "rgba"):
+        assert (read_image(tmp_path / f"{name}.png", colour=True) == np.asarray(colours)).all()
+    assert (read_image(tmp_path / "palette.png", colour=True) == np.asarray(few)).all()
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    grey = _picture()
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey).save(tmp_path / "grey.jpg")
+    Image.fromarray(grey.astype(np.uint16) * 100).save(tmp_path / "deep.png")
+    _dicom(tmp_path / "inverted.dcm", grey, "MONOCHROME1")
+    for name in ("grey.png", "grey.jpg", "deep.png", "inverted.dcm"):
+        colours = read_image(tmp_path / name, colour=True)
+        assert colours.shape == (60, 40, 3) and colours.dtype == np.uint8
+        assert (colours == read_image(tmp_path / name)[..., None]).all()
+
+
+def test_dicom_in_colour(tmp_path: Path) -> None:
+    colours = _colours(8, 6)
+    fields = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PixelData": colours.tobytes()}
+    _dicom(tmp_path / "a.dcm", colours[..., 0], "RGB", **fields)
+    assert (read_image(tmp_path / "a.dcm", colour=True) == colours).all()
+    assert (read_image(tmp_path / "a.dcm") == np.asarray(Image.fromarray(colours).convert("L"))).all()
 
 
 def test_sixteen_bits_are_stretched(tmp_path: Path) -> None:
@@ -165,6 +204,17 @@ def test_a_jpeg_decoded_small_is_nearly_the_jpeg_decoded_whole(tmp_path: Path) -
     assert np.abs(small - whole).max() <= 4
 
 
+def test_the_cache_in_colour_of_a_large_jpeg_is_nearly_that_of_the_whole(tmp_path: Path) -> None:
+    samples = _samples(tmp_path, count=1)
+    smooth = Image.fromarray(_colours(24, 20)).resize((1000, 1200), Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "0.png", "JPEG", quality=92)
+    assert read_image(tmp_path / "0.png", at_least=60, colour=True).shape == (150, 125, 3)
+    whole = Image.open(tmp_path / "0.png")
+    for fit, view in {"crop": CleanView(60), "pad": PaddedView(60)}.items():
+        cached = colour_cache(samples, 60, tmp_path / "cache", fit)[0]
+        assert np.abs(cached - np.asarray(view(whole)).astype(int)).max() <= 4
+
+
 def _samples(root: Path, count: int = 5) -> Samples:
     names = [f"{i}.png" for i in range(count)]
     for i, name in enumerate(names):
@@ -213,3 +263,27 @@ def test_a_cache_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "3.png").unlink()
     with pytest.raises(UserError, match=r"3\.png"):
         image_cache(samples, 16, tmp_path / "cache")
+
+
+def test_the_cache_in_colour_holds_the_evaluation_views(tmp_path: Path) -> None:
+    samples = _samples(tmp_path)
+    Image.fromarray(_colours(32, 40)).save(tmp_path / "2.png")
+    for fit, view in {"crop": CleanView(16), "pad": PaddedView(16)}.items():
+        cached = colour_cache(samples, 16, tmp_path / "cache", fit)
+        assert cached.shape == (5, 16, 16, 3) and cached.dtype == np.uint8 and not cached.flags.writeable
+        for i, path in enumerate(samples.image_paths()):
+            assert (cached[i] == np.asarray(view(Image.open(path).convert("RGB")))).all()
+    with pytest.raises(UsageError, match=r"unknown fit 'cropp' of colour images \(did you mean 'crop'\?\)"):
+        colour_cache(samples, 16, tmp_path / "cache", "cropp")
+
+
+def test_a_cache_in_colour_is_no_other(tmp_path: Path) -> None:
+    samples, cache = _samples(tmp_path), tmp_path / "cache"
+    image_cache(samples, 16, cache)
+    key = digest({"recipe": 2, "size": 16, "images": fingerprints(samples.image_paths())})
+    assert [path.name for path in cache.iterdir()] == [f"{key}.npy"]  # caches from before those in colour still serve
+    for _ in range(2):
+        colour_cache(samples, 16, cache)
+        colour_cache(samples, 16, cache, "pad")
+        colour_cache(samples, 20, cache)
+    assert len(list(cache.iterdir())) == 4

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from nbcore.data.manifest import Draw, list_manifests, load_manifest
-from nbcore.data.phantom import world
+from nbcore.data.phantom import fundus, skin, world
 from nbcore.errors import UsageError
 from nbcore.paths import MANIFESTS
 
@@ -17,12 +17,16 @@ NAMES = [
     "chexpert",
     "covid-chestxray",
     "covidx",
+    "idrid",
+    "isic2018",
     "kermany",
     "mimic-cxr",
+    "montgomery-tb",
     "nih-chestxray14",
     "object-cxr",
     "padchest",
     "rsna-pneumonia",
+    "shenzhen-tb",
     "siim-acr",
 ]
 
@@ -47,6 +51,10 @@ def test_every_data_set_is_listed_and_valid() -> None:
         ("siim-acr", 12047, (8433, 1807, 1807), None),
         ("object-cxr", 9000, (6400, 1600, 1000), None),
         ("chexlocalize", 500, (0, 0, 500), None),
+        ("shenzhen-tb", 662, (398, 132, 132), None),
+        ("montgomery-tb", 138, (82, 28, 28), None),
+        ("idrid", 516, (330, 83, 103), None),
+        ("isic2018", 11720, (10015, 193, 1512), None),
     ],
 )
 def test_counts_are_the_published_ones(name: str, images: int, default: tuple, listed: tuple | None) -> None:
@@ -71,9 +79,26 @@ def test_med_unic_looks_at_the_five_competition_labels() -> None:
     assert all(set(load_manifest(name).uncertain["med_unic"]) == five for name in ("chexpert", "chexlocalize"))
 
 
-def test_prevalences_name_phantom_findings() -> None:
+def test_prevalences_name_findings_or_classes_of_their_world() -> None:
+    names = {"chest": world.FINDINGS, "fundus": fundus.CLASSES, "skin": skin.CLASSES}
     for name in list_manifests():
-        assert set(load_manifest(name).twin.prevalence) <= set(world.FINDINGS)
+        twin = load_manifest(name).twin
+        assert set(twin.prevalence) <= set(names[twin.world])
+        if twin.world != "chest":  # so that small twins have every class in every split
+            assert set(twin.prevalence) == set(names[twin.world]) and min(twin.prevalence.values()) >= 0.06
+
+
+def test_sets_of_one_class_an_image_have_phrases_and_a_modality() -> None:
+    for name, modality in {
+        "idrid": "fundus photograph",
+        "isic2018": "dermoscopic image",
+        "kermany": "chest radiograph",
+        "montgomery-tb": "chest radiograph",
+        "shenzhen-tb": "chest radiograph",
+    }.items():
+        manifest = load_manifest(name)
+        assert set(manifest.phrases) == set(manifest.classes) and manifest.modality == modality
+        assert manifest.exclusive == (name != "kermany")
 
 
 def test_a_draw_is_the_smaller_of_number_and_share() -> None:
@@ -102,6 +127,11 @@ def _changed(tmp_path: Path, change: callable) -> Path:
         (lambda raw: raw["split"].update(test_among={"column": "x", "vale": "y"}), "unknown key 'vale' (did you mean"),
         (lambda raw: raw["layout"].update(reader="chexprt"), "layout: Input tag 'chexprt'"),
         (lambda raw: raw["uncertain"]["mgca"].update(Edemma=1), "unknown class 'Edemma' (did you mean 'Edema'?)"),
+        (
+            lambda raw: raw.update(phrases={"Edemma": "edema"}),
+            "phrases: unknown class 'Edemma' (did you mean 'Edema'?)",
+        ),
+        (lambda raw: raw["twin"].update(world="fundos"), "twin.world: Input should be 'chest', 'fundus' or 'skin'"),
         (lambda raw: raw.update(name="other"), "name is 'other'"),
     ],
 )

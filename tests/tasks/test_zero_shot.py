@@ -1,4 +1,5 @@
-"""Zero-shot classification: scores and predictions against loops, metrics against scikit-learn, invariances."""
+"""Zero-shot classification: scores and predictions against loops, metrics against scikit-learn, invariances; prompts of
+classes against loops."""
 
 import math
 
@@ -7,7 +8,15 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from nbcore.errors import UserError
-from nbcore.tasks.zero_shot import class_accuracy, class_f1, zero_shot_metrics, zero_shot_scores
+from nbcore.tasks.zero_shot import (
+    class_accuracy,
+    class_f1,
+    class_scores,
+    class_weights,
+    prompt_scores,
+    zero_shot_metrics,
+    zero_shot_scores,
+)
 
 RNG = np.random.default_rng(0)
 IMAGES, POSITIVE, NEGATIVE = (RNG.normal(size=(rows, 6)).astype(np.float32) for rows in (40, 3, 3))
@@ -63,3 +72,30 @@ def test_f1_of_findings_that_are_absent_or_missed():
 def test_metrics_without_a_finding_of_both_kinds_are_an_error():
     with pytest.raises(UserError, match="no finding has both"):
         zero_shot_metrics(np.ones((40, 3)), zero_shot_scores(IMAGES, POSITIVE, NEGATIVE))
+
+
+def test_class_weights_equal_loops_and_ignore_the_prompts_lengths():
+    prompts = RNG.normal(size=(4, 3, 6))  # (P, C, D)
+    weights = class_weights(prompts)
+    for c in range(3):
+        mean = np.mean([prompt / np.linalg.norm(prompt) for prompt in prompts[:, c]], axis=0)
+        np.testing.assert_allclose(weights[c], mean / np.linalg.norm(mean))
+    np.testing.assert_allclose(class_weights(prompts * RNG.uniform(0.1, 9, (4, 3, 1))), weights)
+
+
+def test_class_scores_are_scaled_cosines():
+    scores = class_scores(IMAGES, POSITIVE, 100.0)
+    for i, c in np.ndindex(scores.shape):
+        cosine = IMAGES[i] @ POSITIVE[c] / np.linalg.norm(IMAGES[i]) / np.linalg.norm(POSITIVE[c])
+        assert scores[i, c] == pytest.approx(100 * cosine, abs=1e-4)
+    assert np.abs(class_scores(POSITIVE, POSITIVE).diagonal() - 1).max() < 1e-6
+
+
+@pytest.mark.parametrize(("reduce", "of_each"), [("max", max), ("mean", np.mean)])
+def test_prompt_scores_equal_loops_for_classes_with_different_numbers_of_prompts(reduce, of_each):
+    prompts = [RNG.normal(size=(count, 6)) for count in (1, 5, 2)]
+    scores = prompt_scores(IMAGES, prompts, 14.0, reduce)
+    assert scores.shape == (40, 3)
+    for i, c in np.ndindex(scores.shape):
+        cosines = [IMAGES[i] @ p / np.linalg.norm(IMAGES[i]) / np.linalg.norm(p) for p in prompts[c]]
+        assert scores[i, c] == pytest.approx(14 * of_each(cosines), abs=1e-5)

@@ -14,8 +14,11 @@ from nbcore.data.readers import (
     class_folders,
     covid_chestxray,
     covidx,
+    idrid,
+    isic2018,
     mimic_cxr,
     nih,
+    nlm_tb,
     object_cxr,
     padchest,
     rsna,
@@ -42,6 +45,9 @@ READERS: dict[str, Callable[[Manifest, Path], pd.DataFrame]] = {
     "object-cxr": object_cxr.read,
     "padchest": padchest.read,
     "chexlocalize": chexlocalize.read,
+    "nlm-tb": nlm_tb.read,
+    "idrid": idrid.read,
+    "isic2018": isic2018.read,
 }
 
 

@@ -17,8 +17,11 @@ from nbcore.data.phantom.twins import (
     class_folders,
     covid_chestxray,
     covidx,
+    idrid,
+    isic2018,
     mimic_cxr,
     nih,
+    nlm_tb,
     object_cxr,
     padchest,
     rsna,
@@ -41,7 +44,11 @@ WRITERS: dict[str, Callable[[Manifest, Path, Cast], None]] = {
     "object-cxr": object_cxr.write,
     "padchest": padchest.write,
     "chexlocalize": chexlocalize.write,
+    "nlm-tb": nlm_tb.write,
+    "idrid": idrid.write,
+    "isic2018": isic2018.write,
 }
+_WORLDS = {"idrid": "fundus", "isic2018": "skin"}  # layout -> the world its writer draws, if not chests
 
 
 def write_twin(
@@ -64,12 +71,18 @@ def write_twin(
 
     Raises:
         UserError: if `root` holds anything but a twin, or cannot be written.
-        UsageError: for a number of images or a size the phantom cannot draw.
+        UsageError: for a number of images or a size the phantom cannot draw, or a world that does not go with the
+            layout.
     """
     manifest = name_or_manifest if isinstance(name_or_manifest, Manifest) else load_manifest(name_or_manifest)
     record = describe_twin(manifest, images, size, seed)
     root = Path(root).absolute()
     _refuse_other_content(root)
+    if manifest.twin.world != (needed := _WORLDS.get(manifest.layout.reader, "chest")):
+        raise UsageError(
+            f"{manifest.name}: twin.world is {manifest.twin.world!r}, but the phantom writes the layout "
+            f"{manifest.layout.reader!r} with {needed!r} only"
+        )
     if twin_record(root) == record:
         return root
     cast = draw_cast(manifest, record["images"], record["size"], seed)

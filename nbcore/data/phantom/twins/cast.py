@@ -6,15 +6,16 @@ Shapes: n studies, C classes.
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from nbcore.data.manifest import Manifest
-from nbcore.data.phantom import chest, world
+from nbcore.data.manifest import Manifest, TwinRecipe
+from nbcore.data.phantom import chest, fundus, skin, world
 from nbcore.data.phantom.twins.dicom import write_dicom
 from nbcore.data.splits import patient_split
 
@@ -23,13 +24,28 @@ _WORKERS = 2
 _JPEG_QUALITY = 92
 Box = tuple[int, int, int, int]  # x, y, width, height
 _T = TypeVar("_T")
+_COLOUR_WORLDS = {"fundus": fundus, "skin": skin}  # those whose studies have one class each, not findings
+
+
+class Study(Protocol):
+    """What every world's studies have."""
+
+    patient: int
+    seed: int  # of noise and texture
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Drawn studies: uint8 (H, W) or (H, W, 3) each."""
+
+    images: Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
 class Cast:
-    """The frontal studies of a twin, one picture each, and a generator for everything the world does not fix."""
+    """The studies of a twin, one picture each (of chests a frontal one), and a generator for what no world fixes."""
 
-    studies: list[world.ChestStudy]
+    studies: list[Study]
     split: np.ndarray  # (n,) "train", "valid" or "test", by patient
     size: int
     random: np.random.Generator
@@ -44,7 +60,7 @@ class Cast:
         return {patient: members[patient] for patient in order}
 
     def lateral(self, share: float) -> dict[int, world.ChestStudy]:
-        """Position -> the lateral picture of the same study, for a random share of the studies."""
+        """Position -> the lateral picture of the same chest study, for a random share of the studies."""
         chosen = np.flatnonzero(self.random.random(len(self.studies)) < share).tolist()
         return {i: replace(self.studies[i], view="lateral") for i in chosen}
 
@@ -52,17 +68,30 @@ class Cast:
 def draw_cast(manifest: Manifest, images: int, size: int, seed: int) -> Cast:
     """The studies a manifest's recipe asks for."""
     recipe = manifest.twin
-    prevalence = recipe.prevalence if recipe.other_findings else world.only(**recipe.prevalence)
-    block = world.STUDIES_PER_PATIENT  # the patients, and so the first studies, among as many indices as its sum
-    indices = range(-(-images // len(block)) * sum(block) if recipe.one_study else images)
-    studies = world.sample_studies(
-        seed, indices, recipe.hospital, prevalence, views=("PA", "AP"), age_range=recipe.age_range
-    )
-    if recipe.one_study:
-        studies = [study for study in studies if study.study == 0][:images]
+    studies = _one_each(recipe, images, seed) if recipe.one_study else _sample(recipe, range(images), seed)
     patients = np.array([study.patient for study in studies])
     split = patient_split(patients, {"valid": recipe.valid, "test": recipe.test}, seed)
     return Cast(studies, split, size, np.random.default_rng((seed, images, size)))
+
+
+def _sample(recipe: TwinRecipe, indices: range, seed: int) -> list[Study]:
+    """The studies with these indices, of the recipe's world."""
+    if recipe.world in _COLOUR_WORLDS:
+        return _COLOUR_WORLDS[recipe.world].sample_studies(seed, indices, recipe.hospital, recipe.prevalence)
+    prevalence = recipe.prevalence if recipe.other_findings else world.only(**recipe.prevalence)
+    return world.sample_studies(
+        seed, indices, recipe.hospital, prevalence, views=("PA", "AP"), age_range=recipe.age_range
+    )
+
+
+def _one_each(recipe: TwinRecipe, images: int, seed: int) -> list[Study]:
+    """The first study of each of so many patients."""
+    first: dict[int, Study] = {}
+    for start in count(0, images):
+        for study in _sample(recipe, range(start, start + images), seed):
+            first.setdefault(study.patient, study)
+        if len(first) >= images:
+            return list(first.values())[:images]
 
 
 def recorded(truth: np.ndarray, noise: float, random: np.random.Generator) -> np.ndarray:
@@ -74,6 +103,17 @@ def recorded(truth: np.ndarray, noise: float, random: np.random.Generator) -> np
     positives = truth.mean(axis=0)
     flip = np.where(truth == 1, noise, np.minimum(0.5, noise * positives / np.maximum(1 - positives, 1e-9)))
     return np.where(random.random(truth.shape) < flip, 1 - truth, truth).astype(np.float32)
+
+
+def misread(labels: np.ndarray, noise: float, random: np.random.Generator) -> np.ndarray:
+    """Labels int (n,) of classes that exclude each other, as somebody wrote them down.
+
+    A random share `noise` of the images exchange theirs, so that every class keeps its size.
+    """
+    chosen = np.flatnonzero(random.random(len(labels)) < noise)
+    written = labels.copy()
+    written[chosen] = labels[random.permutation(chosen)]
+    return written
 
 
 def label_table(manifest: Manifest, cast: Cast, mentioned: float) -> np.ndarray:
@@ -100,22 +140,23 @@ def numbers(random: np.random.Generator, count: int, low: int, high: int) -> lis
 
 
 def save_pictures(
-    places: Sequence[tuple[Path, world.ChestStudy]],
+    places: Sequence[tuple[Path, Study]],
     size: int,
     observe: Callable[[chest.ChestImages, int], _T] = lambda drawn, row: None,
     *,
+    render: Callable[[Sequence[Study], int], chest.ChestImages | Pictures] = chest.render,
     deep: bool = False,
 ) -> list[_T]:
     """Draw each study into its file (JPEG, PNG or DICOM by the suffix); returns what `observe` sees in each picture.
 
-    A `deep` PNG has 12 bits in words of 16.
+    `render` draws studies of the twin's world at that size. A `deep` PNG has 12 bits in words of 16.
     """
     for folder in {path.parent for path, _ in places}:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(start: int) -> list[_T]:
         part = places[start : start + _CHUNK]
-        drawn = chest.render([study for _, study in part], size)
+        drawn = render([study for _, study in part], size)
         for (path, study), pixels in zip(part, drawn.images):
             if path.suffix == ".dcm":
                 write_dicom(path, pixels, study)
@@ -126,6 +167,11 @@ def save_pictures(
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         return [seen for part in pool.map(save, range(0, len(places), _CHUNK)) for seen in part]
+
+
+def in_colour(world_name: str) -> Callable[[Sequence[Study], int], Pictures]:
+    """What draws the studies of a colour world for `save_pictures`."""
+    return lambda studies, size: Pictures(_COLOUR_WORLDS[world_name].render(studies, size))
 
 
 def outlines(mask: np.ndarray, least: int) -> list[Box]:

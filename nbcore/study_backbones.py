@@ -1,0 +1,171 @@
+"""The vision-language backbones of an adaptation study, published or stand-ins, and what they see and read, cached."""
+
+import hashlib
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nbcore.cache import stage
+from nbcore.data import Samples, colour_cache, load_manifest
+from nbcore.errors import UsageError, UserError
+from nbcore.files import digest
+from nbcore.models.clip import VisionLanguage
+from nbcore.models.vision_language import load_standin, vision_language
+from nbcore.settings import AdaptationSettings, BackboneSettings
+from nbcore.standin_clip import STANDINS, train_standin_clip
+from nbcore.study_base import StudyBase, device
+from nbcore.validation import nearest
+
+_BATCH = 256  # pictures a forward pass without gradient
+
+
+class StudyBackbones(StudyBase):
+    """Backbones and data sets of one run of an adaptation notebook."""
+
+    settings: AdaptationSettings
+
+    def backbone(self, title: str) -> VisionLanguage:
+        """A frozen backbone: the published weights, or a stand-in of the same class trained on the phantom's atlas.
+
+        Raises:
+            UsageError: the settings have no backbone of that title.
+            UserError: its weights are not at hand and `standin_fallback` is off.
+        """
+        if title not in self._backbones:
+            if title not in (known := self.settings.backbones):
+                raise UsageError(f"there is no backbone {title!r}{nearest(title, list(known))}")
+            asked = known[title]
+            self._backbones[title] = self._load(asked)
+        return self._backbones[title][0]
+
+    def backbone_key(self, title: str) -> str:
+        """A hash of its weights, or of what they were made from."""
+        self.backbone(title)
+        return self._backbones[title][1]
+
+    def is_standin(self, title: str) -> bool:
+        """Whether a stand-in serves in the place of the published weights."""
+        self.backbone(title)
+        return self._backbones[title][2]
+
+    @cached_property
+    def _backbones(self) -> dict[str, tuple[VisionLanguage, str, bool]]:
+        """Title -> the model, a hash of its weights, whether it is a stand-in; those asked for in this process."""
+        return {}
+
+    def _load(self, asked: BackboneSettings) -> tuple[VisionLanguage, str, bool]:
+        if asked.model in STANDINS:
+            return self._standin(asked.model)
+        try:
+            loaded = vision_language(asked.model, asked.weights, self.settings.download, **self._options(asked))
+        except UserError as error:
+            if not self.settings.standin_fallback:
+                raise
+            print(f"{error} Falling back on a stand-in trained on phantom pictures.")
+            return self._standin(next(name for name, stands_for in STANDINS.items() if stands_for == asked.model))
+        key = _content(loaded)
+        return loaded.to(device()), key, False
+
+    def _options(self, asked: BackboneSettings) -> dict[str, Any]:
+        """Further arguments of a published model."""
+        return {"tokenizer": asked.tokenizer} if asked.model == "medclip_swin" else {}
+
+    def _standin(self, name: str) -> tuple[VisionLanguage, str, bool]:
+        settings = self.settings
+        sizes = {
+            "image_size": settings.standin_size,
+            "stem_epochs": settings.standin_stem_epochs,
+            "epochs": settings.standin_epochs,
+            "threads": settings.threads,
+        }
+        key = {"name": name, "pairs": settings.standin_pairs, **sizes}
+
+        def build(folder: Path) -> None:
+            train_standin_clip(name, settings.standin_pairs, folder, **sizes)
+
+        folder = stage("backbones", key, build, self.cache_root).path
+        return load_standin(folder).to(device()), f"{folder.parent.name}/{folder.name}", True
+
+    # --- pictures
+
+    def images(self, samples: Samples) -> np.ndarray:
+        """Its pictures in colour, as views are cropped from them: uint8 (n, resize, resize, 3), decoded once."""
+        return self._pictures(samples, self.settings.resize)
+
+    def _pictures(self, samples: Samples, size: int) -> np.ndarray:
+        return colour_cache(samples, size, self.cache_root / "cache" / "images")
+
+    def clean(self, title: str, name: str) -> np.ndarray:
+        """The pictures of a data set as a backbone is shown them without augmentation, uint8 (n, S, S, 3)."""
+        return self._pictures(self.samples(name), self.backbone(title).image_size)
+
+    def targets(self, name: str, split: str | None = None) -> np.ndarray:
+        """The class of each picture of a data set, or of one of its splits: int64 (n,)."""
+        samples = self.samples(name)
+        targets = samples.labels().argmax(axis=1)
+        return targets if split is None else targets[self.rows(name, split)]
+
+    def rows(self, name: str, split: str) -> np.ndarray:
+        """Which pictures of a data set are in a split, bool (n,)."""
+        return (self.samples(name).table["split"] == split).to_numpy()
+
+    def features(self, title: str, name: str) -> np.ndarray:
+        """What the frozen backbone makes of each picture without prompts: float32 (n, D), rows of length 1."""
+        samples = self.samples(name)
+
+        def build(folder: Path) -> None:
+            np.save(folder / "features.npy", unit_features(self.backbone(title), self.clean(title, name)))
+
+        key = {"backbone": self.backbone_key(title), "data": samples.fingerprint(), "threads": self.settings.threads}
+        return np.load(stage("clip_features", key, build, self.cache_root).path / "features.npy", mmap_mode="r")
+
+    # --- texts
+
+    def class_prompts(self, name: str) -> list[str]:
+        """The prompt of each class for zero-shot classification."""
+        manifest = load_manifest(name)
+        fill = self.settings.template.format
+        return [fill(phrase=self.phrase(name, label), modality=manifest.modality) for label in manifest.classes]
+
+    def phrase(self, name: str, label: str) -> str:
+        """A class in readable words."""
+        return load_manifest(name).phrases.get(label, label.replace("_", " "))
+
+    def text_features(self, title: str, texts: list[str]) -> np.ndarray:
+        """What the frozen backbone makes of texts: float32 (n, D), rows of length 1."""
+
+        def build(folder: Path) -> None:
+            features = F.normalize(self.backbone(title).text_features(texts), dim=1)
+            np.save(folder / "features.npy", features.cpu().numpy())
+
+        key = {"backbone": self.backbone_key(title), "texts": digest(texts), "threads": self.settings.threads}
+        return np.load(stage("clip_texts", key, build, self.cache_root).path / "features.npy")
+
+
+def unit_features(model: VisionLanguage, pictures: np.ndarray) -> np.ndarray:
+    """What the backbone makes of pictures uint8 (n, S, S, 3) without prompts: float32 (n, D), rows of length 1."""
+    return F.normalize(in_batches(model, model.image_features, pictures), dim=1).numpy()
+
+
+@torch.no_grad()
+def in_batches(model: VisionLanguage, function: Callable[[Tensor], Tensor], pictures: np.ndarray) -> Tensor:
+    """A function of normalised images (B, 3, S, S) of pictures uint8 (n, S, S, 3), on the CPU."""
+    found = []
+    for start in range(0, len(pictures), _BATCH):
+        pixels = torch.from_numpy(np.array(pictures[start : start + _BATCH])).permute(0, 3, 1, 2).to(device())
+        found.append(function(model.normalize(pixels)).float().cpu())
+    return torch.cat(found)
+
+
+def _content(model: VisionLanguage) -> str:
+    """A hash of all weights."""
+    content = hashlib.blake2b(digest_size=16)
+    for name, tensor in model.state_dict().items():
+        content.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return content.hexdigest()
