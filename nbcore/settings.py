@@ -24,7 +24,6 @@ class RunSettings(BaseModel):
     seeds: int = Field(3, ge=1, description="ours; the paper reports single runs")
     twin_images: dict[str, int] = Field({}, description="ours: images of each twin; its manifest's number where absent")
     twin_size: int = Field(64, ge=32, description="ours: side of the twins' images, pixels")
-    bootstrap: int = Field(0, ge=0, description="ours: resamples of patients for the interval of a score; 0 for none")
     download: bool = Field(False, description="ours: fetch hub weights that are not in the local cache")
     allow_patient_data: bool = Field(False, description="ours: show images and reports of credentialed data")
 
@@ -53,6 +52,7 @@ class StudySettings(RunSettings):
     detection: dict[str, Any] = Field({}, description="changes of DetectionConfig; its defaults are the code's")
     compare: list[str] = Field(["convirt", "gloria"], description="methods that are pre-trained to compare with")
     baselines: dict[str, dict[str, Any]] = Field({}, description="ours: changes of their configurations, by method")
+    bootstrap: int = Field(0, ge=0, description="ours: resamples of patients for the interval of an AUC; 0 for none")
     supervised_epochs: int = Field(0, ge=0, description="ours: of the supervised upper reference; 0 leaves it out")
     text_fallback: bool = Field(False, description="ours: train a stand-in where the language model is not at hand")
     standin_width: int = Field(128, ge=32, multiple_of=32, description="ours: width of the stand-in language model")
@@ -121,7 +121,7 @@ class AdaptationSettings(RunSettings):
     )
     standin_stem_epochs: int = Field(24, ge=1, description="ours: of the convolutions, which learn first")
     standin_epochs: int = Field(8, ge=1, description="ours: of both encoders")
-    standin_size: int = Field(56, ge=32, multiple_of=8, description="ours: side of what stand-ins see, pixels")
+    standin_size: int = Field(56, ge=56, multiple_of=8, description="ours: side of what stand-ins see, pixels")
 
     @property
     def data_sets(self) -> list[str]:

@@ -25,7 +25,7 @@ from nbcore.methods.meduna import Config as MedUnaConfig
 from nbcore.methods.meduna import MedUnA
 from nbcore.methods.prompted import AdaptationConfig
 from nbcore.methods.text_classifier import fit_text_classifier, text_accuracy
-from nbcore.models.clip import VisionLanguage
+from nbcore.models.clip import CLIP_MEAN, CLIP_STD, VisionLanguage
 from nbcore.notebook_settings import MedUnaSettings
 from nbcore.settings import BackboneSettings
 from nbcore.study_backbones import StudyBackbones, in_batches
@@ -186,6 +186,12 @@ class StudyAdaptation(StudyBackbones):
             return super()._options(asked)
         own = {"prompt_layout": self.settings.prompt_layout, "clip_pixels": self.settings.clip_pixels}
         return {**super()._options(asked), **own}
+
+    def _changes(self, standin: str) -> dict[str, Any]:
+        if standin != "small_medclip":
+            return super()._changes(standin)
+        pixels = {"mean": CLIP_MEAN, "std": CLIP_STD} if self.settings.clip_pixels else {}
+        return {**pixels, "prompt_layout": self.settings.prompt_layout}
 
     def _adapted(self, method: str, title: str, name: str, seed: int, **changes: Any) -> Outcome:
         """By prompts and an adapter trained on the training pictures without their classes."""

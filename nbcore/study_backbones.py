@@ -69,12 +69,16 @@ class StudyBackbones(StudyBase):
                 raise
             print(f"{error} Falling back on a stand-in trained on phantom pictures.")
             return self._standin(next(name for name, stands_for in STANDINS.items() if stands_for == asked.model))
-        key = _content(loaded)
+        key = digest([_content(loaded), loaded.mean, loaded.std])
         return loaded.to(device()), key, False
 
     def _options(self, asked: BackboneSettings) -> dict[str, Any]:
         """Further arguments of a published model."""
         return {"tokenizer": asked.tokenizer} if asked.model == "medclip_swin" else {}
+
+    def _changes(self, standin: str) -> dict[str, Any]:
+        """What is changed of a stand-in's configuration when it is loaded."""
+        return {}
 
     def _standin(self, name: str) -> tuple[VisionLanguage, str, bool]:
         settings = self.settings
@@ -90,7 +94,8 @@ class StudyBackbones(StudyBase):
             train_standin_clip(name, settings.standin_pairs, folder, **sizes)
 
         folder = stage("backbones", key, build, self.cache_root).path
-        return load_standin(folder).to(device()), f"{folder.parent.name}/{folder.name}", True
+        model = load_standin(folder, **self._changes(name))
+        return model.to(device()), digest([folder.parent.name, folder.name, model.mean, model.std]), True
 
     # --- pictures
 

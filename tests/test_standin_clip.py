@@ -67,15 +67,15 @@ def test_a_batch_has_one_kind():
 
 @pytest.mark.parametrize("name", STANDINS)
 def test_a_standin_learns_and_comes_back_from_disk(tmp_path, name):
-    train_standin_clip(name, {"skin": 60}, tmp_path, image_size=32, stem_epochs=2, epochs=2, threads=1)
+    train_standin_clip(name, {"skin": 60}, tmp_path, image_size=56, stem_epochs=2, epochs=2, threads=1)
     model = load_standin(tmp_path)
     assert not any(p.requires_grad for p in model.parameters())
-    assert model.image_size == 32
-    pixels = model.normalize(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+    assert model.image_size == 56
+    pixels = model.normalize(torch.zeros(2, 3, 56, 56, dtype=torch.uint8))
     assert torch.equal(model.image_features(pixels), load_standin(tmp_path).image_features(pixels))
     assert model.text_features(["a mole", "melanoma"]).shape == (2, model.width)
 
 
 def test_a_standin_nobody_knows(tmp_path):
     with pytest.raises(UsageError, match="small_clip, small_medclip"):
-        train_standin_clip("tiny", {"skin": 60}, tmp_path, image_size=32, stem_epochs=1, epochs=1, threads=1)
+        train_standin_clip("tiny", {"skin": 60}, tmp_path, image_size=56, stem_epochs=1, epochs=1, threads=1)

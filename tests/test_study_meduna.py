@@ -204,3 +204,14 @@ def test_a_standin_steps_in_where_that_is_wanted(root, capsys):
     assert study.is_standin(TITLE)
     assert "Falling back on a stand-in" in capsys.readouterr().out
     assert study.backbone_key(TITLE) == open_study(root).backbone_key(TITLE)
+
+
+def test_the_official_variant_reaches_the_backbone(root):
+    """Its prompt layout and pixels; what a backbone makes of pictures is kept apart by them."""
+    ours, official = open_study(root), open_study(root, variant="official", epochs=1)
+    assert ours.backbone(TITLE).prompt_layout == "border"
+    assert official.backbone(TITLE).prompt_layout == "official"
+    assert official.backbone(TITLE).mean != ours.backbone(TITLE).mean
+    assert not np.array_equal(ours.features(TITLE, "idrid"), official.features(TITLE, "idrid"))
+    assert official.config("lafter").prompt_layout == "official"
+    assert official.outcome("meduna", TITLE, "shenzhen-tb", 0).test.shape == (1, 8)

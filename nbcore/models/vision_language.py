@@ -43,15 +43,19 @@ def vision_language(name: str, weights: str | None = None, download: bool = Fals
     return _BUILDERS[name](weights, download, **options)
 
 
-def load_standin(folder: Path) -> VisionLanguage:
+def load_standin(folder: Path, **changes: Any) -> VisionLanguage:
     """A model that `VisionLanguage.save` wrote, frozen and in evaluation mode.
+
+    Args:
+        folder: that it was written to.
+        changes: of its configuration that leave the weights as they are: `mean`, `std`, `prompt_layout`.
 
     Raises:
         UserError: the folder holds no such model, or weights that do not fit its configuration.
     """
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = {**json.loads(path.read_text(encoding="utf-8")), **changes}
         kind = config.pop("kind")
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not the configuration of a saved vision-language model; save it again.") from error

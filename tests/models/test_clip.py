@@ -163,7 +163,7 @@ def test_a_folder_without_a_model_is_one_sentence(tmp_path, content):
 @pytest.fixture
 def published(monkeypatch):
     """A small model in the place of ViT-B/32, and its state dict."""
-    config = {**small_clip(16)._config, "quick_gelu": True}
+    config = {**small_clip(16).configuration()["config"], "quick_gelu": True}
     monkeypatch.setattr(clip.open_clip, "get_model_config", lambda name: dict(config))
     torch.manual_seed(3)
     return OpenClip(config).model

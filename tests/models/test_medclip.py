@@ -12,7 +12,7 @@ from nbcore.models.text import train_tokenizer
 from nbcore.models.vision_language import load_standin
 
 TEXTS = ["a chest x-ray with tuberculosis", "normal", "a retina with microaneurysms and a large cotton wool spot below"]
-SIDE, GRID = 56, 14
+SIDE, GRID = 56, 7
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def with_layout(model, layout):
 
 
 def test_interface(model):
-    assert (model.image_size, model.width, model.prompt_shape, model.context_width) == (SIDE, 64, (29, 8), 64)
+    assert (model.image_size, model.width, model.prompt_shape, model.context_width) == (SIDE, 64, (15, 8), 64)
     assert model.prompt_bound == pytest.approx((6 / (768 + 8)) ** 0.5)
     assert model.mean == MEDCLIP_MEAN
     assert model.logit_scale.item() == pytest.approx(1 / 0.07)
@@ -79,8 +79,8 @@ def test_official_layout_follows_the_first_patch(model):
     states, prompts = torch.randn(2, GRID * GRID, 8), torch.randn(model.prompt_shape)
     tokens = with_layout(model, "official").with_prompts(states, prompts)
     assert tokens[:, 0].equal(states[:, 0])
-    assert tokens[1, 1:30].equal(prompts)
-    assert tokens[:, 30:].equal(states[:, 1:])
+    assert tokens[1, 1 : 2 * GRID + 2].equal(prompts)
+    assert tokens[:, 2 * GRID + 2 :].equal(states[:, 1:])
 
 
 @pytest.mark.parametrize("layout", ["border", "official"])
@@ -115,8 +115,8 @@ def test_features_do_not_depend_on_the_images_before(images):
 
 
 def test_prompts_of_another_size(model, images):
-    with pytest.raises(UsageError, match=r"\(28, 8\) does not fill .* 14 x 14 grid; make it \(29, 8\)"):
-        model.image_features(images, torch.zeros(28, 8))
+    with pytest.raises(UsageError, match=r"\(14, 8\) does not fill .* 7 x 7 grid; make it \(15, 8\)"):
+        model.image_features(images, torch.zeros(14, 8))
     with pytest.raises(UsageError, match="'interleaved' is unknown; choose border or official"):
         with_layout(model, "interleaved")
 
@@ -178,48 +178,55 @@ def published_state(model):
     return {**state, f"{block}.relative_position_index": torch.zeros(25, 25)}
 
 
+@pytest.fixture(scope="module")
+def published(model):
+    """A small model with the layout of the published one: without the stem of stand-ins."""
+    torch.manual_seed(0)
+    return MedClip(**{**model.configuration(), "stem": False}, tokenizer=model.tokenizer)
+
+
 @pytest.fixture
-def folder(model, monkeypatch, tmp_path):
+def folder(published, monkeypatch, tmp_path):
     """MedCLIP's unpacked archive, with a small model in the place of the published one."""
-    arguments = model.configuration()
+    arguments = published.configuration()
     monkeypatch.setattr(medclip, "_SWIN_TINY", arguments["swin"])
     monkeypatch.setattr(medclip, "_CLINICAL_BERT", arguments["bert"])
     monkeypatch.setattr(medclip, "_WIDTH", arguments["width"])
-    torch.save(published_state(model), tmp_path / "pytorch_model.bin")
+    torch.save(published_state(published), tmp_path / "pytorch_model.bin")
     return tmp_path
 
 
-def write_vocabulary(model, folder):
-    pieces = model.tokenizer.get_vocab()
+def write_vocabulary(published, folder):
+    pieces = published.tokenizer.get_vocab()
     (folder / "vocab.txt").write_text("\n".join(sorted(pieces, key=pieces.get)), encoding="utf-8")
 
 
-def test_medclips_checkpoint(model, images, folder):
-    write_vocabulary(model, folder)
+def test_medclips_checkpoint(published, images, folder):
+    write_vocabulary(published, folder)
     for source in (folder, folder / "pytorch_model.bin"):
         loaded = medclip_swin(str(source))
-        assert loaded.image_features(images).equal(model.image_features(images))
-        assert loaded.text_features(TEXTS).equal(model.text_features(TEXTS))
+        assert loaded.image_features(images).equal(published.image_features(images))
+        assert loaded.text_features(TEXTS).equal(published.text_features(TEXTS))
     official = medclip_swin(str(folder), prompt_layout="official", clip_pixels=True)
     assert (official.mean, official.std, official.prompt_layout) == (CLIP_MEAN, CLIP_STD, "official")
 
 
-def test_tokenizer_from_elsewhere(model, folder, tmp_path_factory):
+def test_tokenizer_from_elsewhere(published, folder, tmp_path_factory):
     with pytest.raises(UserError, match=r"no vocab\.txt; name a folder or hub repository of Bio_ClinicalBERT"):
         medclip_swin(str(folder))
     elsewhere = tmp_path_factory.mktemp("bert")
-    write_vocabulary(model, elsewhere)
+    write_vocabulary(published, elsewhere)
     loaded = medclip_swin(str(folder), tokenizer=str(elsewhere))
-    assert loaded.text_features(TEXTS).equal(model.text_features(TEXTS))
+    assert loaded.text_features(TEXTS).equal(published.text_features(TEXTS))
     with (elsewhere / "vocab.txt").open("a", encoding="utf-8") as vocabulary:
         vocabulary.write("\nanother")
     with pytest.raises(UserError, match=r"vocab\.txt: \d+ word pieces, not the \d+ of Bio_ClinicalBERT"):
         medclip_swin(str(folder), tokenizer=str(elsewhere))
 
 
-def test_keys_must_match_exactly(model, folder):
-    write_vocabulary(model, folder)
-    state = published_state(model)
+def test_keys_must_match_exactly(published, folder):
+    write_vocabulary(published, folder)
+    state = published_state(published)
     del state["vision_model.projection_head.weight"]
     torch.save({**state, "text_model.model.extra": torch.ones(1)}, folder / "pytorch_model.bin")
     told = r"these weights do not fit MedClip: 1 missing \(first: image_proj.*; 1 unexpected \(first: bert\.extra\)\.$"
