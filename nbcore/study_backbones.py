@@ -54,6 +54,12 @@ class StudyBackbones(StudyBase):
         self.backbone(title)
         return self._backbones[title][2]
 
+    def standins(self) -> list[str]:
+        """The backbones in whose place a stand-in serves; they are trained side by side."""
+        titles = list(self.settings.backbones)
+        found = self.run_all("is_standin", [((title,), {}) for title in titles], "backbones")
+        return [title for title, standin in zip(titles, found) if standin]
+
     @cached_property
     def _backbones(self) -> dict[str, tuple[VisionLanguage, str, bool]]:
         """Title -> the model, a hash of its weights, whether it is a stand-in; those asked for in this process."""

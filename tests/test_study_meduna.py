@@ -201,7 +201,7 @@ def test_wrong_settings_get_one_sentence(tmp_path, changes, told):
 
 def test_a_standin_steps_in_where_that_is_wanted(root, capsys):
     study = open_study(root, backbones={TITLE: {"model": "medclip_swin"}}, standin_fallback=True)
-    assert study.is_standin(TITLE)
+    assert study.standins() == [TITLE]
     assert "Falling back on a stand-in" in capsys.readouterr().out
     assert study.backbone_key(TITLE) == open_study(root).backbone_key(TITLE)
 
