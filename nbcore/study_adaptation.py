@@ -83,9 +83,11 @@ class StudyAdaptation(StudyBackbones):
     settings: MedUnaSettings
 
     def outcome(self, method: str, title: str, name: str, seed: int, **changes: Any) -> Outcome:
-        """What a method makes of a data set with a backbone: "zero-shot", "tpt", "lafter" or "meduna"."""
+        """What a method makes of a data set with a backbone: "zero-shot", "stage-1", "tpt", "lafter" or "meduna"."""
         if method == "zero-shot":
             return self._zero_shot(title, name)
+        if method == "stage-1":
+            return self._stage_1(title, name, seed)
         return self._tpt(title, name, seed) if method == "tpt" else self._adapted(method, title, name, seed, **changes)
 
     def outcomes(
@@ -109,6 +111,14 @@ class StudyAdaptation(StudyBackbones):
         prompts = self.text_features(title, self.class_prompts(name))
         images = self.features(title, name)[self.rows(name, "test")]
         return self._unlearnt(name, class_scores(images, class_weights(prompts[None])).argmax(axis=1))
+
+    def _stage_1(self, title: str, name: str, seed: int) -> Outcome:
+        """By the text classifier that MedUnA starts from, on plain features: what Stage 2 has to improve on."""
+        config = self.config()
+        texts = self.class_texts(name, self.settings.descriptions, config)
+        weight = self._text_classifier(title, name, texts, config, seed).numpy()  # (C, D)
+        images = self.features(title, name)[self.rows(name, "test")]
+        return self._unlearnt(name, (images @ weight.T).argmax(axis=1))
 
     def _tpt(self, title: str, name: str, seed: int) -> Outcome:
         """By prompts that are tuned on views of each test picture."""
@@ -162,6 +172,13 @@ class StudyAdaptation(StudyBackbones):
                 own = [*own, *template_texts(self.phrase(name, label), manifest.modality)]
             texts.append([wrap(text, manifest.modality) for text in own] if config.text_wrap else own)
         return _flat(texts)
+
+    def _text_classifier(
+        self, title: str, name: str, texts: tuple[list[str], np.ndarray], config: AdaptationConfig, seed: int
+    ) -> Tensor:
+        """The weights that Stage 1 leaves, (C, D), on the CPU."""
+        features, owners = torch.from_numpy(self.text_features(title, texts[0])), torch.from_numpy(texts[1])
+        return fit_text_classifier(features, owners, len(load_manifest(name).classes), config.text_stage, seed)
 
     def text_accuracy(self, title: str, name: str, source: str, seed: int) -> float:
         """Accuracy of a text classifier on held-out descriptions of a set (Fig. 2)."""
@@ -225,9 +242,7 @@ class StudyAdaptation(StudyBackbones):
     ) -> None:
         """Stage 1, then Stage 2; leaves what was predicted after each epoch, the last features and the history."""
         backbone = self.backbone(title)
-        features, owners = torch.from_numpy(self.text_features(title, texts[0])), torch.from_numpy(texts[1])
-        classes = len(load_manifest(name).classes)
-        weight = fit_text_classifier(features, owners, classes, config.text_stage, seed).to(device())  # (C, D)
+        weight = self._text_classifier(title, name, texts, config, seed).to(device())  # (C, D)
         learner = METHODS[method](backbone, weight, config, torch.Generator().manual_seed(seed))
         pictures = {split: self._judged(title, name, split, config, seed) for split in ("valid", "test")}
 

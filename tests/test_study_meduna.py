@@ -121,6 +121,14 @@ def test_every_method_leaves_an_outcome_and_moves_nothing_of_the_backbone(study)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_stage_1_alone_is_the_text_classifier_on_plain_features(study):
+    config = study.config()
+    texts = study.class_texts("idrid", "rich", config)
+    weight = study._text_classifier(TITLE, "idrid", texts, config, 0)
+    scores = torch.from_numpy(study.test_features(TITLE, "idrid").copy()) @ weight.T
+    assert study.outcome("stage-1", TITLE, "idrid", 0).predictions.tolist() == scores.argmax(dim=1).tolist()
+
+
 def test_accuracies_of_epochs():
     valid, test = np.array([[0, 1], [1, 1], [1, 1]]), np.array([[0, 0, 0], [1, 1, 0], [1, 1, 1]])
     run = Outcome(valid, test, np.array([1, 1]), np.array([1, 1, 0]))
