@@ -26,17 +26,7 @@ def claims(
     found = [
         claim for backbone, runs in accuracies.groupby("backbone", sort=False) for claim in _rivals(backbone, runs)
     ]
-    average = _average(accuracies[accuracies["method"] == "MedUnA"], "backbone")
-    if {"CLIP ViT-B/32", "MedCLIP-Swin"} <= set(average):
-        found.append(
-            judge(
-                "medclip-over-clip",
-                "MedUnA is more accurate with MedCLIP than with CLIP, on the average of the data sets.",
-                "Sect. 3.2, Table 1 (Q3)",
-                100 * (average["MedCLIP-Swin"] - average["CLIP ViT-B/32"]),
-                unit="points",
-            )
-        )
+    found += _backbone_claims(_average(accuracies[accuracies["method"] == "MedUnA"], "backbone"))
     if texts["source"].nunique() > 2:
         found.append(
             judge(
@@ -58,19 +48,39 @@ def claims(
             unit="of 1",
         )
     )
-    if "official entropy" in set(shares["method"]):
-        collapsed = _average(shares.assign(accuracy=shares["commonest"] >= COLLAPSED), "method")
-        found.append(
-            judge(
-                "official-entropy-collapses",
-                f"The official entropy term ends more often with one class for at least {COLLAPSED:.0%} of the test "
-                "pictures than the paper's per-sample entropy does.",
-                "Eq. 3 against the code",
-                100 * (collapsed["official entropy"] - collapsed["MedUnA"]),
-                unit="% of the data sets",
-            )
+    return found + _collapse_claims(shares)
+
+
+def _backbone_claims(average: pd.DataFrame) -> list[Claim]:
+    """MedUnA on its two backbones, where both are there; `average` as of `_average`."""
+    if not {"CLIP ViT-B/32", "MedCLIP-Swin"} <= set(average):
+        return []
+    return [
+        judge(
+            "medclip-over-clip",
+            "MedUnA is more accurate with MedCLIP than with CLIP, on the average of the data sets.",
+            "Sect. 3.2, Table 1 (Q3)",
+            100 * (average["MedCLIP-Swin"] - average["CLIP ViT-B/32"]),
+            unit="points",
         )
-    return found
+    ]
+
+
+def _collapse_claims(shares: pd.DataFrame) -> list[Claim]:
+    """The two entropy terms, where the control with the official one is there."""
+    if "official entropy" not in set(shares["method"]):
+        return []
+    collapsed = _average(shares.assign(accuracy=shares["commonest"] >= COLLAPSED), "method")
+    return [
+        judge(
+            "official-entropy-collapses",
+            f"The official entropy term ends more often with one class for at least {COLLAPSED:.0%} of the test "
+            "pictures than the paper's per-sample entropy does.",
+            "Eq. 3 against the code",
+            100 * (collapsed["official entropy"] - collapsed["MedUnA"]),
+            unit="% of the data sets",
+        )
+    ]
 
 
 def _rivals(backbone: str, runs: pd.DataFrame) -> list[Claim]:

@@ -3,7 +3,6 @@
 Shapes: B batch, H x W image, D width of pooled features, S regions, C their width, A attention heads.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import timm
@@ -14,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from nbcore.errors import UsageError
-from nbcore.models.weights import find_folder, load_exactly, read_state
+from nbcore.models.weights import find_weights, load_exactly, read_state
 
 HUB_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 
@@ -190,9 +189,8 @@ def vision_encoder(
         near = max(1, round(side / patch)) * patch
         raise UsageError(f"{name} sees patches of {patch} pixels, which do not fill {side}: try image_size {near}.")
     if weights is not None:
-        path = Path(weights).expanduser()
-        folder = path if path.exists() else find_folder(weights, files=HUB_FILES, download=download)
-        load_exactly(encoder.backbone, read_state(folder), source=weights, ignore=("fc.", "head."))
+        found = find_weights(weights, files=HUB_FILES, download=download)
+        load_exactly(encoder.backbone, read_state(found), source=weights, ignore=("fc.", "head."))
     return encoder.to(memory_format=torch.channels_last)  # convolutions of few channels run up to 1.5 times as fast
 
 
