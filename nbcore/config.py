@@ -1,8 +1,11 @@
 """How to train: the settings that every method shares."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Variant = Literal["recommended", "paper", "official"]
 
 
 class TrainConfig(BaseModel):
@@ -29,3 +32,19 @@ class TrainConfig(BaseModel):
     checkpoint_seconds: float = Field(30.0, ge=0)  # between checkpoints; 0 writes one after every step
     threads: int = Field(2, ge=1)  # of the CPU, per process; results repeat bit for bit only for the same number
     workers: int = Field(0, ge=0)  # processes that fetch batches; 0 fetches in the training process
+
+
+class Variants(BaseModel):
+    """A configuration whose `variant` sets the switches of `VARIANTS` that are not given.
+
+    The fields' own defaults are `recommended`.
+    """
+
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    variant: Variant
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**cls.VARIANTS.get(values.get("variant", "recommended"), {}), **values}

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from nbcore.config import Variant
 from nbcore.data.batches import Augmentation
 from nbcore.losses.convirt import convirt_loss
-from nbcore.methods.pairs import PairConfig, PairMethod, Variant, trimmed
+from nbcore.methods.pairs import PairConfig, PairMethod, trimmed
 from nbcore.models.heads import mlp_projector
 from nbcore.models.text import TextEncoder, Trainable
 from nbcore.models.vision import VisionEncoder

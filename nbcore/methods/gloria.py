@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from nbcore.config import Variant
 from nbcore.data.batches import Augmentation
 from nbcore.losses.gloria import Aggregate, global_loss, local_loss
-from nbcore.methods.pairs import PairConfig, PairMethod, Variant, trimmed
+from nbcore.methods.pairs import PairConfig, PairMethod, trimmed
 from nbcore.models.text import TextEncoder
 from nbcore.models.vision import VisionEncoder
 from nbcore.models.words import aggregate_words, continuing_pieces, word_segments

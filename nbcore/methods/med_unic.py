@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from nbcore.config import Variant
 from nbcore.data.batches import Augmentation, prepare
 from nbcore.data.vocabulary import Ranking
 from nbcore.losses.contrastive import info_nce
@@ -22,7 +23,7 @@ from nbcore.losses.med_unic import (
     text_text_alignment,
 )
 from nbcore.methods.cross_lingual import CrossLingualConfig
-from nbcore.methods.pairs import PairConfig, PairMethod, Variant, trimmed
+from nbcore.methods.pairs import PairConfig, PairMethod, trimmed
 from nbcore.models.heads import mlp_projector
 from nbcore.models.text import TextEncoder, Trainable
 from nbcore.models.vision import VisionEncoder

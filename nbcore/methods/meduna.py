@@ -3,12 +3,14 @@
 Shapes: B images, H x W pixels, D width shared by image and text, C classes.
 """
 
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from nbcore.config import Variant, Variants
 from nbcore.errors import UsageError
 from nbcore.losses.meduna import Distance, Target, confident_entropy, consistency, self_entropy, supervised_alignment
 from nbcore.methods.prompted import AdaptationConfig, PromptedClassifier, scores
@@ -41,15 +43,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Config(AdaptationConfig):
+class Config(Variants, AdaptationConfig):
     """What MedUnA is trained with. Defaults are the paper's equations and values; where it is silent, or where only
     they are known to train, the official code's (each field says which). `variant` sets the switches of `VARIANTS` that
     are not given.
     """
 
-    variant: Literal["recommended", "paper", "official"] = Field(
-        "recommended", description="ours: which reading of paper and code; see VARIANTS"
-    )
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
+
+    variant: Variant = Field("recommended", description="ours: which reading of paper and code; see VARIANTS")
 
     target: Target = Field("soft", description="Eq. 2 and 3; code: hard")
     smoothing: float = Field(0.0, ge=0, lt=1, description="Eq. 2 and 3; code: 0.1")
@@ -62,11 +64,6 @@ class Config(AdaptationConfig):
     optimizer: Literal["adamw", "sgd"] = Field("sgd", description="Sect. 3.1; without momentum (code)")
     learning_rate: float = Field(1e-2, gt=0, description="Sect. 3.1; code: 5e-4 or 1e-2, by the script that is run")
     weight_decay: float = Field(0.01, ge=0, description="code")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {**VARIANTS.get(values.get("variant", "recommended"), {}), **values}
 
     @model_validator(mode="after")
     def _every_trained_part_has_a_gradient(self) -> Self:

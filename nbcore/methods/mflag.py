@@ -12,11 +12,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from nbcore.config import Variant
 from nbcore.data.batches import Augmentation
 from nbcore.distributed import gather, sync_batchnorm
 from nbcore.errors import UsageError
 from nbcore.losses.mflag import Normalization, alignment_loss, orthogonality_loss
-from nbcore.methods.pairs import PairConfig, PairMethod, Variant, trimmed
+from nbcore.methods.pairs import PairConfig, PairMethod, trimmed
 from nbcore.models.heads import Projector, projector
 from nbcore.models.text import TextEncoder
 from nbcore.models.vision import VisionEncoder, count_parameters, vision_encoder

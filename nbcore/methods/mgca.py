@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from nbcore.config import Variant
 from nbcore.data.batches import Augmentation
 from nbcore.losses.mgca import (
     Reduction,
@@ -21,7 +22,7 @@ from nbcore.losses.mgca import (
     prototype_alignment,
     token_alignment,
 )
-from nbcore.methods.pairs import PairConfig, PairMethod, Variant, trimmed
+from nbcore.methods.pairs import PairConfig, PairMethod, trimmed
 from nbcore.models.heads import TokenAttention, local_projector, mlp_projector
 from nbcore.models.text import TextEncoder
 from nbcore.models.vision import VisionEncoder

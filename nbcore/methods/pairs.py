@@ -3,30 +3,21 @@
 Shapes: B batch, H x W image, L word pieces, P width of the aligned space.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from pydantic import model_validator
 from torch import Tensor, nn
 
-from nbcore.config import TrainConfig
+from nbcore.config import TrainConfig, Variants
 from nbcore.data.batches import Augmentation, prepare
 from nbcore.models.text import TextEncoder
 from nbcore.models.vision import VisionEncoder
 
-Variant = Literal["recommended", "paper", "official"]
 
+class PairConfig(Variants, TrainConfig):
+    """What every such method is told; each gives the fields its paper's values, with their source."""
 
-class PairConfig(TrainConfig):
-    """What every such method is told; each gives the fields its paper's values, with their source.
-
-    `variant` sets the switches of `VARIANTS` that are not given; the fields' own defaults are `recommended`.
-    """
-
-    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]]
-
-    variant: Variant
     vision: str
     vision_weights: str | None
     text_model: str
@@ -34,11 +25,6 @@ class PairConfig(TrainConfig):
     resize: int  # side of the stored image, pixels
     max_length: int  # word pieces of a report
     augmentation: Augmentation
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {**cls.VARIANTS.get(values.get("variant", "recommended"), {}), **values}
 
     @property
     def encoder_options(self) -> dict[str, Any]:
