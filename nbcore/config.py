@@ -25,9 +25,11 @@ class TrainConfig(BaseModel):
     weight_decay: float = Field(0.0, ge=0)
     no_decay: list[str] = []  # parameters with one of these in their name are not decayed ("bias")
     clip_norm: float | None = Field(None, gt=0)  # largest L2 norm of the whole gradient
-    schedule: Literal["constant", "warmup_linear", "warmup_cosine", "cosine_restarts"] = "constant"
+    schedule: Literal["constant", "warmup_linear", "warmup_cosine", "cosine_restarts", "epoch_cosine"] = "constant"
     warmup_fraction: float = Field(0.0, ge=0, lt=1)  # of all optimiser steps (warmup_linear, warmup_cosine)
     restart_fraction: float = Field(1.0, gt=0, le=1)  # of all optimiser steps (cosine_restarts)
+    warmup_epochs: int = Field(0, ge=0)  # at the fixed rate `warmup_lr` (epoch_cosine)
+    warmup_lr: float = Field(0.0, ge=0)
     min_lr: float = Field(0.0, ge=0)
     checkpoint_seconds: float = Field(30.0, ge=0)  # between checkpoints; 0 writes one after every step
     threads: int = Field(2, ge=1)  # of the CPU, per process; results repeat bit for bit only for the same number

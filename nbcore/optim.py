@@ -2,7 +2,7 @@
 
 A schedule takes `step`, the number of optimiser steps already done, and returns a learning rate in the unit of its
 `peak` and `floor` (with peak 1 it is a factor, as `torch.optim.lr_scheduler.LambdaLR` wants it). All lengths are
-counted in optimiser steps.
+counted in optimiser steps; `epoch_cosine` alone counts epochs.
 """
 
 import math
@@ -97,6 +97,15 @@ def cosine_restarts(step: int, period: int, peak: float, floor: float) -> float:
     The schedule of M-FLAG's and Med-UniC's official code, with floor 1e-8.
     """
     return _cosine(step % period / period, peak, floor)
+
+
+def epoch_cosine(epoch: int, epochs: int, warmup: int, warmup_lr: float, peak: float) -> float:
+    """The schedule of CoOp and its kin: `warmup_lr` for `warmup` epochs, then half a cosine of `epochs` epochs.
+
+    The rate holds for a whole epoch, counted from 0. The cosine starts at `peak` after the warm-up and is as long as
+    the run, so a run ends before it reaches 0.
+    """
+    return warmup_lr if epoch < warmup else _cosine((epoch - warmup) / epochs, peak, 0.0)
 
 
 def barlow_twins(step: int, total: int, warmup: int, peak: float) -> float:

@@ -182,6 +182,10 @@ def _schedule(config: TrainConfig, total: int) -> Callable[[int], float]:
     if config.schedule == "cosine_restarts":
         period = max(1, int(config.restart_fraction * total))
         return partial(optim.cosine_restarts, period=period, peak=1.0, floor=floor)
+    if config.schedule == "epoch_cosine":
+        start = config.warmup_lr / config.learning_rate
+        by_epoch = partial(optim.epoch_cosine, epochs=config.epochs, warmup=config.warmup_epochs, warmup_lr=start)
+        return lambda step: by_epoch(step // (total // config.epochs), peak=1.0)
     return lambda step: 1.0
 
 

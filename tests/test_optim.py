@@ -156,3 +156,11 @@ def test_schedules_at_their_landmarks():
     assert optim.bert_adam_triangle(2, 10, 0.2, 1.0) == 1.0
     assert optim.bert_adam_triangle(6, 10, 0.2, 1.0) == pytest.approx(0.5)
     assert optim.bert_adam_triangle(12, 10, 0.2, 1.0) == 0
+
+
+def test_epoch_cosine_holds_warms_up_and_falls():
+    rates = [optim.epoch_cosine(epoch, 50, 1, 1e-5, 2.5e-3) for epoch in range(50)]
+    assert rates[:2] == [1e-5, 2.5e-3]
+    assert all(later < earlier for earlier, later in zip(rates[1:], rates[2:]))
+    assert rates[-1] == pytest.approx(0.5 * 2.5e-3 * (1 + math.cos(math.pi * 48 / 50)))
+    assert optim.epoch_cosine(0, 50, 0, 1e-5, 2.5e-3) == 2.5e-3

@@ -133,6 +133,13 @@ def test_sgd_with_momentum_decays_all_but_the_named_parameters(tmp_path):
     assert same_weights(trained, model)
 
 
+def test_the_epoch_schedule_holds_for_whole_epochs(tmp_path):
+    changes = {"schedule": "epoch_cosine", "warmup_epochs": 1, "warmup_lr": 1e-5, "learning_rate": 1e-2}
+    _, history = train(tmp_path, linear(), Rows(8), epochs=3, batch_size=4, accumulate=1, **changes)
+    rates = [optim.epoch_cosine(epoch, 3, 1, 1e-5, 1e-2) for epoch in (0, 0, 1, 1, 2, 2)]
+    assert history.values["lr"] == pytest.approx(rates)
+
+
 def test_only_what_requires_a_gradient_and_gets_one_moves(tmp_path):
     trained, _ = train(tmp_path)
     fresh = tiny.method()

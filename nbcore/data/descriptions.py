@@ -1,7 +1,7 @@
 """Descriptions of classes in a language model's words, from which a text classifier learns (MedUnA, Sect. 2.1).
 
-A set of descriptions is a folder of data_manifests/descriptions/ with a file a data set, {class: [sentence, ...]};
-the README there tells how to add one's own.
+A set of descriptions is a folder of data_manifests/descriptions/ with a file {class: [sentence, ...]} a data set, or a
+view of one; the README there tells how to add one's own.
 """
 
 import json
@@ -33,7 +33,7 @@ def list_description_sets() -> list[str]:
     return sorted(path.name for path in DESCRIPTIONS.glob("*") if path.is_dir())
 
 
-def load_descriptions(source: str, manifest: Manifest) -> dict[str, list[str]]:
+def load_descriptions(source: str, manifest: Manifest, view: str = "") -> dict[str, list[str]]:
     """The sentences of each class, classes in the manifest's order and sentences in the file's.
 
     White space is made single blanks; a sentence that a class has twice is taken once, as it would only weigh double.
@@ -41,6 +41,7 @@ def load_descriptions(source: str, manifest: Manifest) -> dict[str, list[str]]:
 
     Args:
         source: the name of a set, a JSON file, or a folder with a file <data set>.json.
+        view: of a data set of several modalities, each of which has a file <data set>.<view>.json.
         manifest: the data set; the file must have its classes, spelt alike, and no others.
 
     Raises:
@@ -48,7 +49,7 @@ def load_descriptions(source: str, manifest: Manifest) -> dict[str, list[str]]:
         UserError: the file cannot be read or is no such JSON, a class is missing, unknown, there twice or without
             sentences, or an entry is no sentence.
     """
-    path = _file(source, manifest.name)
+    path = _file(source, f"{manifest.name}.{view}" if view else manifest.name)
     raw = _read(path)
     for label in raw:
         if label not in manifest.classes:

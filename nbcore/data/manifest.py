@@ -84,7 +84,7 @@ class TwinRecipe(Strict):
     Only chests have laterals, reports, an age and uncertain labels.
     """
 
-    world: Literal["chest", "fundus", "skin"] = "chest"  # what its pictures show
+    world: Literal["chest", "fundus", "skin", "breast", "ct"] = "chest"  # what its pictures show
     hospital: Literal["north", "south"]
     images: int = Field(gt=0)
     size: int = Field(ge=16)
@@ -117,6 +117,7 @@ class Manifest(Strict):
     exclusive: bool = False  # every image has exactly one of the classes, and the papers report accuracy
     phrases: dict[str, str] = Field(default_factory=dict)  # class -> how a sentence names it, where it is not as spelt
     modality: str = "chest radiograph"  # what a sentence calls one of the images
+    views: dict[str, str] = Field(default_factory=dict)  # the same for each view, where they are of several modalities
     layout: Layout
     counts: Counts
     split: SplitRule

@@ -30,9 +30,10 @@ class Samples:
     """The images of a data set and all that is known of them.
 
     `table` has a RangeIndex and the columns `image` (POSIX path under `root`), `patient`, `study`, `split`, `view`
-    ("PA", "AP" or ""), `report` (cleaned, a sentence a line, "" if none), `language`, `mask`, `boxes` (list of
-    (x, y, w, h) in pixels of the stored image), and a float32 column `label:<class>` each: 1 positive, 0 negative, -1
-    uncertain, NaN not mentioned. `missing` counts the rows dropped because their image is not there.
+    ("PA", "AP" or "", or one of the manifest's `views`), `report` (cleaned, a sentence a line, "" if none),
+    `language`, `mask`, `boxes` (list of (x, y, w, h) in pixels of the stored image), and a float32 column
+    `label:<class>` each: 1 positive, 0 negative, -1 uncertain, NaN not mentioned. `missing` counts the rows dropped
+    because their image is not there.
 
     `mask` is "" for none, the POSIX path under `root` of a picture of the same shape (not black where the finding is),
     or the finding itself in run lengths: "rle:3 4 10 2;0 5", of which each part between semicolons is one region in
@@ -60,6 +61,12 @@ class Samples:
         if name not in SPLITS:
             raise UsageError(f"unknown split {name!r}{nearest(name, list(SPLITS))}")
         return self.subset(self.table["split"] == name)
+
+    def of_view(self, view: str) -> "Samples":
+        """The rows of one view; UserError if there are none."""
+        if not (rows := self.table["view"] == view).any():
+            raise UserError(f"{self.name}: no image under {self.root} is a {view!r}: fetch them, or name another view")
+        return self.subset(rows)
 
     def pairs(self, min_words: int = 3) -> "Samples":
         """The rows whose report has at least `min_words` words; UserError if there are none."""

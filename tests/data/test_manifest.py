@@ -131,7 +131,10 @@ def _changed(tmp_path: Path, change: callable) -> Path:
             lambda raw: raw.update(phrases={"Edemma": "edema"}),
             "phrases: unknown class 'Edemma' (did you mean 'Edema'?)",
         ),
-        (lambda raw: raw["twin"].update(world="fundos"), "twin.world: Input should be 'chest', 'fundus' or 'skin'"),
+        (
+            lambda raw: raw["twin"].update(world="fundos"),
+            "twin.world: Input should be 'chest', 'fundus', 'skin', 'breast' or 'ct'",
+        ),
         (lambda raw: raw.update(name="other"), "name is 'other'"),
     ],
 )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nbcore.models.prompts import ContextPrompts
 from nbcore.tasks.classification import accuracy_of, class_recalls, confusion, harmonic_mean, macro_f1
+from nbcore.tasks.few_shot import draw_shots
 from nbcore.tasks.tpt import TptConfig, confident_views, marginal_entropy, predict, tpt_loss, tuned_contexts
 from nbcore.tasks.zero_shot import class_scores, class_weights, prompt_scores
 
@@ -146,3 +147,14 @@ def _tpt_context(stem: str, golden: Golden, steps: int) -> Case:
     sure = np.abs(golden[f"steps{steps}_grad_ctx0"]) >= 1e-8
     key = f"steps{steps}_ctx_after"
     return Case(f"{stem} {key}", context[sure], golden[key][sure], RTOL["f32"], 1e-5)
+
+
+@family("fewshot*.npz")
+def few_shot(stem: str, golden: Golden) -> Iterator[Case]:
+    """The images drawn of an official split, for every seed and number of shots in the file."""
+    for key in golden:
+        if found := re.fullmatch(r"seed(\d+)_shot(\d+)_train_idx", key):
+            train, valid = draw_shots(golden["train_labels"], golden["val_labels"], int(found[2]), int(found[1]))
+            for part, drawn in (("train", train), ("val", valid)):
+                name = key.replace("train", part)
+                yield Case(f"{stem} {name}", drawn, golden[name], 0)

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from families.common import DTYPES, RTOL, Case, family
 
-from nbcore import optim
+from nbcore import optim, train
+from nbcore.config import TrainConfig
 
 _LARS_DEFAULTS = {"weight_decay_filter": False, "lars_adaptation_filter": False}  # of the official class
 
@@ -58,3 +59,28 @@ def schedules(stem: str, golden: dict[str, np.ndarray]) -> Iterator[Case]:
         else:
             continue
         yield Case(f"{stem} {key}", np.array(ours), expected, RTOL["f64"], 1e-15)
+
+
+@family("lr_schedule_sgd*.npz")
+def epoch_schedule_and_sgd(stem: str, golden: dict[str, np.ndarray]) -> Iterator[Case]:
+    """The learning rate of each epoch of CoOp and its kin, one warm-up epoch at 1e-5; and steps of SGD as `fit` takes
+    them."""
+    for key, expected in golden.items():
+        if found := re.fullmatch(r"(?:closed_)?lr([\d.e+-]+)_ep(\d+)", key):
+            peak, epochs = float(found[1]), int(found[2])
+            ours = [optim.epoch_cosine(epoch, epochs, 1, 1e-5, peak) for epoch in range(len(expected))]
+            yield Case(f"{stem} {key}", np.array(ours), expected, RTOL["f64"], 1e-15)
+    if "sgd_params" in golden:
+        rate, momentum, decay = golden["sgd_lr_mom_wd"].tolist()
+        start = golden["sgd_p0"]
+        method = torch.nn.ParameterDict({"p": torch.nn.Parameter(torch.from_numpy(start.copy()))})
+        config = TrainConfig(
+            epochs=1, batch_size=1, optimizer="sgd", learning_rate=rate, momentum=momentum, weight_decay=decay
+        )
+        optimizer, path = train._optimizer(method, config), []
+        for gradient in golden["sgd_grads"]:
+            method["p"].grad = torch.from_numpy(gradient.copy()).to(method["p"].dtype)
+            optimizer.step()
+            path.append(method["p"].detach().numpy().copy())
+        dtype = "f64" if start.dtype == np.float64 else "f32"
+        yield Case(f"{stem} sgd", np.stack(path), golden["sgd_params"], RTOL[dtype], 1e-12)
