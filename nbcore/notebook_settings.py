@@ -7,9 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from nbcore.methods import med_unic, meduna, mflag, mgca
+from nbcore.methods import kmat, med_unic, meduna, mflag, mgca
+from nbcore.methods.kmat import Solver
 from nbcore.models.text import Trainable
-from nbcore.settings import AdaptationSettings, BackboneSettings, RunSettings, StudySettings
+from nbcore.settings import AdaptationSettings, BackboneSettings, ModalityPair, RunSettings, StudySettings
+
+Baseline = Literal["coop", "kgcoop", "cocoop", "biomedcoop"]
 
 
 class MFlagSettings(mflag.Config, StudySettings):
@@ -112,10 +115,65 @@ class MedUnaSettings(meduna.Config, AdaptationSettings):
     figure_4: str = Field("idrid", description="Fig. 4: its data set; the first one where it is absent")
     figure_5: str = Field("isic2018", description="Fig. 5: its data set; the first one where it is absent")
 
+    @property
+    def data_sets(self) -> list[str]:
+        return list(self.adapt_on)
+
+
+class KMatSettings(kmat.Config, AdaptationSettings):
+    """K-MaT's."""
+
+    pairs: dict[str, ModalityPair] = Field(
+        {
+            "Skin I": ModalityPair(high="mra-midas/dermoscopy", low="mra-midas/clinical"),
+            "Skin II": ModalityPair(high="derm7pt/dermoscopy", low="derm7pt/clinical"),
+            "Chest": ModalityPair(high="cc-ccii", low="covid-pneumonia-cxr"),
+            "Breast": ModalityPair(high="dmid", low="busi"),
+        },
+        min_length=1,
+        description="Table 1",
+    )
+    backbones: dict[str, BackboneSettings] = Field(
+        {
+            "BiomedCLIP": BackboneSettings(
+                model="biomedclip", weights="microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+            )
+        },
+        min_length=1,
+        max_length=1,
+        description="Sect. 3.1",
+    )
+    template: str = Field(
+        "a photo of a {phrase}.", description="code of BiomedCoOp: zero-shot prompt of every data set"
+    )
+    shots: int = Field(16, ge=1, description="Sect. 3.1: images of each class")
+    descriptions: str = Field("rich", description="ours; the paper's are GPT-5's: a set, or your own JSON folder")
+    descriptions_each: int = Field(50, ge=1, description="Sect. 3.1: N_p, sentences a class and modality")
+    compare: list[Baseline] = Field(["coop", "kgcoop", "cocoop", "biomedcoop"], description="Table 2")
+    baselines: dict[Baseline, dict[str, Any]] = Field({}, description="ours: changes of their configurations")
+    ablation: bool = Field(True, description="Table 3")
+    solvers: list[Solver] = Field(
+        ["proximal", "exact", "identity"], description="ours: further couplings that K-MaT is trained with"
+    )
+    weights_tried: list[float] = Field(
+        [0.1, 10.0], description="ours: further fgw_weight, to see what high-end validation tells of them"
+    )
+    figure_2: str = Field("Chest", description="Fig. 2: its pair; the first one where it is absent")
+    standin_pairs: dict[str, int] = Field(
+        {"skin": 1000, "clinical": 200, "ct": 1000, "chest": 200, "mammography": 1000, "ultrasound": 200},
+        description="ours: pictures of the atlas that stand-ins learn from, of the low-end modalities fewer",
+    )
+
+    @property
+    def data_sets(self) -> list[str]:
+        sides = [side for pair in self.pairs.values() for side in pair.sides]
+        return list(dict.fromkeys(side.partition("/")[0] for side in sides))
+
 
 SETTINGS: dict[str, type[RunSettings]] = {
     "mflag": MFlagSettings,
     "mgca": MgcaSettings,
     "med_unic": MedUnicSettings,
     "meduna": MedUnaSettings,
+    "kmat": KMatSettings,
 }

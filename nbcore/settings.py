@@ -105,10 +105,45 @@ class BackboneSettings(BaseModel):
     tokenizer: str | None = None  # of MedCLIP: where Bio_ClinicalBERT's vocab.txt lies, if not beside the weights
 
 
+class ModalityPair(BaseModel):
+    """Two modalities that show the same classes: one to learn from, one to be told without having seen it.
+
+    A side is a data set ("busi"), or one view of a data set of several modalities ("derm7pt/dermoscopy").
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    high: str
+    low: str
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        return self.high, self.low
+
+    @model_validator(mode="after")
+    def _sides_show_the_same_classes(self) -> Self:
+        from nbcore.data.manifest import load_manifest  # settings are read before any data is
+
+        manifests = []
+        for side in self.sides:
+            name, _, view = side.partition("/")
+            manifests.append(manifest := load_manifest(name))
+            if bool(view) != bool(manifest.views) or (view and view not in manifest.views):
+                known = [f"{name}/{view}" for view in manifest.views] or [name]
+                raise ValueError(f"there is no modality {side!r}{nearest(side, known)}")
+        high, low = manifests
+        if high.classes != low.classes:
+            own = [", ".join(manifest.classes) for manifest in manifests]
+            raise ValueError(
+                f"the classes of {self.high} ({own[0]}) are not those of {self.low} ({own[1]}) in the same order; "
+                "name two modalities with the same classes"
+            )
+        return self
+
+
 class AdaptationSettings(RunSettings):
     """The fields that the notebooks share that adapt a frozen vision-language model to a data set's classes."""
 
-    adapt_on: list[str] = Field(min_length=1)
     backbones: dict[str, BackboneSettings] = Field(min_length=1)
     resize: int = Field(320, ge=32, description="ours: side of the stored pictures that views are cropped from, pixels")
     template: str = Field(
@@ -122,10 +157,6 @@ class AdaptationSettings(RunSettings):
     standin_stem_epochs: int = Field(24, ge=1, description="ours: of the convolutions, which learn first")
     standin_epochs: int = Field(8, ge=1, description="ours: of both encoders")
     standin_size: int = Field(56, ge=56, multiple_of=8, description="ours: side of what stand-ins see, pixels")
-
-    @property
-    def data_sets(self) -> list[str]:
-        return list(self.adapt_on)
 
     @field_validator("template")
     @classmethod

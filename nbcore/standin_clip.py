@@ -1,6 +1,6 @@
 """Small vision-language models trained on the phantom's atlas, in the place of published weights.
 
-As the published ones they do not start from nothing: first the convolutional stem that both kinds share learns to tell
+As the published ones they do not start from nothing: first the convolutional stem that all kinds share learns to tell
 the atlas's classes apart (as image encoders start from ImageNet), then picture and caption are brought together.
 """
 
@@ -18,11 +18,14 @@ from nbcore.data.batches import Columns
 from nbcore.data.phantom.atlas import draw_atlas
 from nbcore.errors import UsageError
 from nbcore.methods.image_text import ImageText
+from nbcore.models.biomedclip import small_biomedclip
 from nbcore.models.clip import VisionLanguage, small_clip
 from nbcore.models.medclip import small_medclip
 from nbcore.train import fit
 
-STANDINS = {"small_clip": "clip_vit_b32", "small_medclip": "medclip_swin"}  # name -> what it stands for
+# name -> what it stands for
+STANDINS = {"small_clip": "clip_vit_b32", "small_medclip": "medclip_swin", "small_biomedclip": "biomedclip"}
+_WITH_TOKENIZER = {"small_medclip": small_medclip, "small_biomedclip": small_biomedclip}  # learnt from the captions
 _MARGIN = 8 / 7  # side of the atlas's pictures over that of the crops to learn from
 _WORDS = 16  # of a caption
 _BATCH = 50
@@ -49,7 +52,7 @@ def train_standin_clip(
     atlas = draw_atlas(pairs, round(_MARGIN * image_size), _SEED)
     captions = [" ".join(caption.split()[:_WORDS]) for caption in atlas.captions]
     torch.manual_seed(_SEED)
-    model = small_clip(image_size) if name == "small_clip" else small_medclip(captions, image_size)
+    model = _WITH_TOKENIZER[name](captions, image_size) if name in _WITH_TOKENIZER else small_clip(image_size)
     view = partial(_crop, model)
     classes = Columns({"image": atlas.images, "label": atlas.labels})
     config = _config(len(captions), stem_epochs, 3e-3, threads)

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from nbcore.cache import stage
@@ -17,7 +16,6 @@ from nbcore.checkpoint import NO_INFLUENCE
 from nbcore.data import load_manifest, views
 from nbcore.data.batches import Columns
 from nbcore.data.descriptions import load_descriptions, template_texts, wrap
-from nbcore.errors import UsageError
 from nbcore.files import atomic_path, atomic_write, digest
 from nbcore.methods.lafter import Config as LaFTerConfig
 from nbcore.methods.lafter import LaFTer
@@ -33,9 +31,8 @@ from nbcore.study_base import device
 from nbcore.tasks import tpt
 from nbcore.tasks.zero_shot import class_scores, class_weights
 from nbcore.train import History, fit
-from nbcore.validation import first_error, nearest
+from nbcore.validation import checked
 
-_Config = TypeVar("_Config", bound=BaseModel)
 METHODS = {"meduna": MedUnA, "lafter": LaFTer}
 STRONG = {"official": views.StrongView, "paper": views.PaperStrongView}
 # What LaFTer takes from the study; all else is its own, or the study's `lafter`.
@@ -123,7 +120,7 @@ class StudyAdaptation(StudyBackbones):
     def _tpt(self, title: str, name: str, seed: int) -> Outcome:
         """By prompts that are tuned on views of each test picture."""
         config = self.tpt_config
-        phrases = [self.phrase(name, label) for label in load_manifest(name).classes]
+        phrases = self.phrases(name)
 
         def build(folder: Path) -> None:
             model, pictures = self.backbone(title), self.images(self.samples(name))[self.rows(name, "test")]
@@ -144,7 +141,7 @@ class StudyAdaptation(StudyBackbones):
     @property
     def tpt_config(self) -> tpt.TptConfig:
         """How prompts are tuned at test time."""
-        return _checked(tpt.TptConfig, self.settings.tpt, "tpt")
+        return checked(tpt.TptConfig, self.settings.tpt, "tpt")
 
     def _key(self, title: str, name: str, seed: int) -> dict[str, Any]:
         """What every outcome depends on."""
@@ -166,10 +163,10 @@ class StudyAdaptation(StudyBackbones):
         """What Stage 1 learns from: descriptions and templates of each class; the class of each text, (m,)."""
         manifest, found = load_manifest(name), load_descriptions(source, load_manifest(name))
         texts = []
-        for label in manifest.classes:
+        for label, phrase in zip(manifest.classes, self.phrases(name)):
             own = found[label]
             if config.text_templates:
-                own = [*own, *template_texts(self.phrase(name, label), manifest.modality)]
+                own = [*own, *template_texts(phrase, manifest.modality)]
             texts.append([wrap(text, manifest.modality) for text in own] if config.text_wrap else own)
         return _flat(texts)
 
@@ -194,9 +191,9 @@ class StudyAdaptation(StudyBackbones):
         settings = self.settings
         if method == "meduna":
             values = {name: getattr(settings, name) for name in MedUnaConfig.model_fields}
-            return _checked(MedUnaConfig, {**values, **changes}, method)
+            return checked(MedUnaConfig, {**values, **changes}, method)
         alike = {name: getattr(settings, name) for name in LIKE_FOR_LIKE}
-        return _checked(LaFTerConfig, {**alike, **settings.lafter, **changes}, method)
+        return checked(LaFTerConfig, {**alike, **settings.lafter, **changes}, method)
 
     def _options(self, asked: BackboneSettings) -> dict[str, Any]:
         if asked.model != "medclip_swin":
@@ -311,14 +308,3 @@ def _views(
 def _flat(texts: Sequence[Sequence[str]]) -> tuple[list[str], np.ndarray]:
     """The texts of all classes one after the other, and the class of each."""
     return [text for own in texts for text in own], np.repeat(np.arange(len(texts)), [len(own) for own in texts])
-
-
-def _checked(kind: type[_Config], values: Mapping[str, Any], name: str) -> _Config:
-    """A configuration; UsageError, naming the setting it comes from, for a key or value that does not belong."""
-    for key in values:
-        if key not in kind.model_fields:
-            raise UsageError(f"{name}: unknown key {key!r}{nearest(key, list(kind.model_fields))}")
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        raise UsageError(f"{name}: {first_error(error)}") from None

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nbcore.cache import stage
 from nbcore.data import Samples, colour_cache, load_manifest
+from nbcore.data.manifest import Manifest
 from nbcore.errors import UsageError, UserError
 from nbcore.files import digest
 from nbcore.models.clip import VisionLanguage
@@ -105,6 +106,13 @@ class StudyBackbones(StudyBase):
 
     # --- pictures
 
+    def samples(self, name: str) -> Samples:
+        """The table of a data set, or of the pictures of one modality: "derm7pt/dermoscopy"."""
+        data_set, _, view = name.partition("/")
+        if name not in self._samples:
+            self._samples[name] = super().samples(data_set).of_view(view) if view else super().samples(data_set)
+        return self._samples[name]
+
     def images(self, samples: Samples) -> np.ndarray:
         """Its pictures in colour, as views are cropped from them: uint8 (n, resize, resize, 3), decoded once."""
         return self._pictures(samples, self.settings.resize)
@@ -140,23 +148,38 @@ class StudyBackbones(StudyBase):
 
     def class_prompts(self, name: str) -> list[str]:
         """The prompt of each class for zero-shot classification."""
-        manifest = load_manifest(name)
-        fill = self.settings.template.format
-        return [fill(phrase=self.phrase(name, label), modality=manifest.modality) for label in manifest.classes]
+        fill = partial(self.settings.template.format, modality=self.modality(name))
+        return [fill(phrase=phrase) for phrase in self.phrases(name)]
 
-    def phrase(self, name: str, label: str) -> str:
-        """A class in readable words."""
-        return load_manifest(name).phrases.get(label, label.replace("_", " "))
+    def phrases(self, name: str) -> list[str]:
+        """The classes in readable words."""
+        manifest = self.manifest(name)
+        return [manifest.phrases.get(label, label.replace("_", " ")) for label in manifest.classes]
 
-    def text_features(self, title: str, texts: list[str]) -> np.ndarray:
-        """What the frozen backbone makes of texts: float32 (n, D), rows of length 1."""
+    def modality(self, name: str) -> str:
+        """What a sentence calls one of its pictures."""
+        manifest, view = self.manifest(name), name.partition("/")[2]
+        return manifest.views[view] if view else manifest.modality
+
+    def label(self, name: str) -> str:
+        return super().label(name.partition("/")[0])
+
+    def is_private(self, name: str) -> bool:
+        return super().is_private(name.partition("/")[0])
+
+    def manifest(self, name: str) -> Manifest:
+        """The manifest of a data set, or of the one that a modality is of."""
+        return load_manifest(name.partition("/")[0])
+
+    def text_features(self, title: str, texts: list[str], unit: bool = True) -> np.ndarray:
+        """What the frozen backbone makes of texts: float32 (n, D), rows of length 1 unless `unit` is off."""
 
         def build(folder: Path) -> None:
-            features = F.normalize(self.backbone(title).text_features(texts), dim=1)
-            np.save(folder / "features.npy", features.cpu().numpy())
+            np.save(folder / "features.npy", self.backbone(title).text_features(texts).cpu().numpy())
 
         key = {"backbone": self.backbone_key(title), "texts": digest(texts), "threads": self.settings.threads}
-        return np.load(stage("clip_texts", key, build, self.cache_root).path / "features.npy")
+        features = np.load(stage("clip_texts", key, build, self.cache_root).path / "features.npy")
+        return F.normalize(torch.from_numpy(features), dim=1).numpy() if unit else features
 
 
 def unit_features(model: VisionLanguage, pictures: np.ndarray) -> np.ndarray:

@@ -1,8 +1,26 @@
 """Strict models: an unknown key is an error that names its nearest neighbour, and an error is one sentence."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from nbcore.errors import UsageError
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def checked(kind: type[_Model], values: Mapping[str, Any], name: str) -> _Model:
+    """A model of these values; UsageError, in one sentence that opens with `name`, for a key or value that does not
+    belong."""
+    for key in values:
+        if key not in kind.model_fields:
+            raise UsageError(f"{name}: unknown key {key!r}{nearest(key, list(kind.model_fields))}")
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise UsageError(f"{name}: {first_error(error)}") from None
 
 
 def nearest(name: str, names: list[str]) -> str:

@@ -77,5 +77,5 @@ def test_a_standin_learns_and_comes_back_from_disk(tmp_path, name):
 
 
 def test_a_standin_nobody_knows(tmp_path):
-    with pytest.raises(UsageError, match="small_clip, small_medclip"):
+    with pytest.raises(UsageError, match="small_clip, small_medclip, small_biomedclip"):
         train_standin_clip("tiny", {"skin": 60}, tmp_path, image_size=56, stem_epochs=1, epochs=1, threads=1)

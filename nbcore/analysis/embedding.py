@@ -3,6 +3,8 @@
 Shapes: n points, D width.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 _PERPLEXITY = 30.0  # scikit-learn's own
@@ -17,3 +19,10 @@ def tsne(points: np.ndarray, seed: int = 0) -> np.ndarray:
 
     perplexity = min(_PERPLEXITY, (len(points) - 1) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(points).astype(np.float32)
+
+
+def tsne_of_sets(sets: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
+    """`tsne` of several sets of points in one plane: name -> (n, D) to name -> (n, 2)."""
+    plane = tsne(np.concatenate(list(sets.values())), seed)
+    ends = np.cumsum([len(points) for points in sets.values()])[:-1]
+    return dict(zip(sets, np.split(plane, ends)))

@@ -1,6 +1,6 @@
-"""Dimensional collapse: how much of its feature space an encoder uses.
+"""Dimensional collapse: how much of its feature space an encoder uses; and whether two sets are arranged alike.
 
-Shapes: n images, D feature width, P width of the aligned space.
+Shapes: n images, D feature width, P width of the aligned space, N classes.
 """
 
 from dataclasses import dataclass
@@ -70,6 +70,25 @@ def uniformity(features: np.ndarray, scale: float = 2.0) -> float:
 def alignment(first: np.ndarray, second: np.ndarray) -> float:
     """Mean squared distance of matched, normalised embeddings, (n, P), (n, P) -> [0, 4] (Wang & Isola, 2020)."""
     return float(np.square(_unit(first) - _unit(second)).sum(axis=1).mean())
+
+
+def distance_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson correlation of the Euclidean distances within two sets of matched points: are they arranged alike?
+
+    It ignores rotation, shift and scale of either set. (Szekely's dependence measure of the same name is another.)
+
+    Args:
+        first, second: (N, D) and (N, E), row i of one matched with row i of the other.
+
+    Returns:
+        A number in [-1, 1]; nan if N < 3, or if the distances within a set are all equal.
+    """
+    from scipy.spatial.distance import pdist
+
+    pair = np.stack([pdist(points.astype(np.float64)) for points in (first, second)])  # (2, N (N - 1) / 2)
+    if len(first) < 3 or (np.ptp(pair, axis=1) <= 1e-6 * pair.max(axis=1)).any():
+        return float("nan")
+    return float(np.corrcoef(pair)[0, 1])
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -2,28 +2,25 @@
 
 Every name that an owner could change (a folder, a CSV, a column) is a field here and a value in the manifest. The
 `marks` of a layout are paths of which a root with such data has at least one.
+
+Those of the data sets whose images have one class each, of several modalities, are in `layouts_classes`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-from nbcore.validation import nearest
-
-
-class Strict(BaseModel):
-    """A model in which an unknown key is an error that names its nearest neighbour."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            for key in values:
-                if key not in cls.model_fields:
-                    raise ValueError(f"unknown key {key!r}{nearest(str(key), list(cls.model_fields))}")
-        return values
+from nbcore.data.layouts_classes import (
+    BusiLayout,
+    CcCciiLayout,
+    Derm7ptLayout,
+    DmidLayout,
+    IdridLayout,
+    Isic2018Layout,
+    MraMidasLayout,
+    NlmTbLayout,
+)
+from nbcore.data.strict import Strict
 
 
 class MimicCxrColumns(Strict):
@@ -106,8 +103,9 @@ class ClassFoldersLayout(Strict):
     reader: Literal["class-folders"]
     folders: tuple[str, ...]
     splits: dict[str, Literal["train", "valid", "test"]]  # folder -> split
+    class_folders: dict[str, str] = Field(default_factory=dict)  # class -> folder, where it is not named as the class
     suffixes: tuple[str, ...]
-    patient_pattern: str
+    patient_pattern: str  # first group: the patient, read off the file name; where it matches nothing, the name itself
 
     @property
     def marks(self) -> list[str]:
@@ -252,60 +250,6 @@ class ChexlocalizeLayout(Strict):
         return [f"{folder}/{self.table}" for folder in self.folders]
 
 
-class NlmTbLayout(Strict):
-    """The tuberculosis sets of the NLM: `images`/<prefix>_<number>_<digit>.png, and a clinical reading of each."""
-
-    reader: Literal["nlm-tb"]
-    folders: tuple[str, ...]  # the data set's own folder under the root, in order of preference; "." the root itself
-    images: str
-    readings: str  # <the image's name>.txt; it may say that the patient is another image's
-    prefix: str  # of the file names; their digit is the class's position in `classes`
-
-    @property
-    def marks(self) -> list[str]:
-        return [f"{folder}/{self.images}" for folder in self.folders]
-
-
-class IdridColumns(Strict):
-    image: str
-    grade: str  # the class's position in `classes`
-
-
-class IdridLayout(Strict):
-    """IDRiD, Disease Grading: a folder and a table a split, whose image names count from 1 in each split."""
-
-    reader: Literal["idrid"]
-    folders: tuple[str, ...]  # the data set's own folder under the root, in order of preference; "." the root itself
-    images: dict[Literal["train", "test"], str]
-    tables: dict[Literal["train", "test"], str]
-    suffix: str
-    columns: IdridColumns
-
-    @property
-    def marks(self) -> list[str]:
-        return [f"{folder}/{table}" for folder in self.folders for table in self.tables.values()]
-
-
-class Isic2018Columns(Strict):
-    image: str
-    lesion: str  # of the lesion groupings
-
-
-class Isic2018Layout(Strict):
-    """ISIC 2018 Task 3: a folder and a table a split, with a column a class, and the lesions of the training images."""
-
-    reader: Literal["isic2018"]
-    images: dict[Literal["train", "valid", "test"], str]
-    tables: dict[Literal["train", "valid", "test"], tuple[str, ...]]  # alternative names of each table, in order
-    groupings: tuple[str, ...]  # where the lesion groupings may lie, in order; without them an image is a lesion
-    suffix: str
-    columns: Isic2018Columns
-
-    @property
-    def marks(self) -> list[str]:
-        return list(self.tables["train"])
-
-
 Layout = Annotated[
     MimicCxrLayout
     | ChexpertLayout
@@ -320,6 +264,11 @@ Layout = Annotated[
     | ChexlocalizeLayout
     | NlmTbLayout
     | IdridLayout
-    | Isic2018Layout,
+    | Isic2018Layout
+    | Derm7ptLayout
+    | MraMidasLayout
+    | DmidLayout
+    | BusiLayout
+    | CcCciiLayout,
     Field(discriminator="reader"),
 ]

@@ -7,7 +7,8 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from nbcore.data.layouts import Layout, Strict
+from nbcore.data.layouts import Layout
+from nbcore.data.strict import Strict
 from nbcore.errors import UsageError
 from nbcore.paths import MANIFESTS
 from nbcore.validation import nearest

@@ -96,10 +96,10 @@ class PaperStrongView(Compose):
 
 
 class CroppedView(Compose):
-    """TPT's view without AugMix: a crop of 8 to 100 % of the area, flipped or not."""
+    """A crop of 8 to 100 % of the area, flipped or not: TPT's view without AugMix; without flips, BiomedCoOp's."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__([RandomResizedCrop(size), RandomHorizontalFlip()])
+    def __init__(self, size: int, flip: bool = True) -> None:
+        super().__init__([RandomResizedCrop(size), *([RandomHorizontalFlip()] if flip else [])])
 
 
 class AugMixView(Compose):

@@ -8,15 +8,22 @@ from typing import Any
 from transformers import BertTokenizer
 
 from nbcore.errors import UsageError, UserError
+from nbcore.models.biomedclip import BiomedClip, biomedclip
 from nbcore.models.clip import OpenClip, VisionLanguage, clip_vit_b32
 from nbcore.models.medclip import MedClip, medclip_swin
 from nbcore.models.weights import load_exactly, read_state
 
-_BUILDERS: dict[str, Callable[..., VisionLanguage]] = {"clip_vit_b32": clip_vit_b32, "medclip_swin": medclip_swin}
+_BUILDERS: dict[str, Callable[..., VisionLanguage]] = {
+    "clip_vit_b32": clip_vit_b32,
+    "medclip_swin": medclip_swin,
+    "biomedclip": biomedclip,
+}
 _SOURCES = {
     "clip_vit_b32": "for one timm/vit_base_patch32_clip_224.openai",
     "medclip_swin": "for one the folder of MedCLIP's own zip archive",
+    "biomedclip": "for one microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
 }
+_WITH_TOKENIZER = {model.kind: model for model in (MedClip, BiomedClip)}
 BACKBONES = tuple(_BUILDERS)
 
 
@@ -27,7 +34,7 @@ def vision_language(name: str, weights: str | None = None, download: bool = Fals
         name: one of `BACKBONES`.
         weights: a local file or folder, or a hub repository `owner/name[@revision]`.
         download: ask the hub when the weights are not in its cache.
-        options: further arguments of `clip.clip_vit_b32` or `medclip.medclip_swin`.
+        options: further arguments of `clip.clip_vit_b32`, `medclip.medclip_swin` or `biomedclip.biomedclip`.
 
     Raises:
         UsageError: unknown name.
@@ -61,9 +68,10 @@ def load_standin(folder: Path, **changes: Any) -> VisionLanguage:
         raise UserError(f"{path}: not the configuration of a saved vision-language model; save it again.") from error
     if kind == OpenClip.kind:
         model = OpenClip(**config)
-    elif kind == MedClip.kind:
-        model = MedClip(**config, tokenizer=BertTokenizer.from_pretrained(folder))
+    elif kind in _WITH_TOKENIZER:
+        model = _WITH_TOKENIZER[kind](**config, tokenizer=BertTokenizer.from_pretrained(folder))
     else:
-        raise UserError(f"{path}: kind {kind!r} is neither {OpenClip.kind} nor {MedClip.kind}; save the model again.")
+        known = ", ".join((OpenClip.kind, *_WITH_TOKENIZER))
+        raise UserError(f"{path}: kind {kind!r} is none of {known}; save the model again.")
     load_exactly(model, read_state(folder), source=str(folder))
     return model

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbcore.analysis.geometry import alignment, effective_rank, geometry, uniformity
+from nbcore.analysis.geometry import alignment, distance_correlation, effective_rank, geometry, uniformity
 from nbcore.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -54,3 +54,23 @@ def test_uniformity_and_alignment():
 def test_too_few_images():
     with pytest.raises(UserError, match="at least 4"):
         geometry(np.zeros((3, 5)))
+
+
+def test_distance_correlation_sees_the_arrangement_alone():
+    points = RNG.normal(size=(6, 4))
+    turn, _ = np.linalg.qr(RNG.normal(size=(4, 4)))
+    assert distance_correlation(points, 3 * points @ turn + 7) == pytest.approx(1)
+    other = RNG.normal(size=(6, 9))
+    pairs = [(i, j) for i in range(6) for j in range(i)]
+    of = [[np.sqrt(((each[i] - each[j]) ** 2).sum()) for i, j in pairs] for each in (points, other)]
+    expected = np.mean(np.prod([(d - np.mean(d)) / np.std(d) for d in of], axis=0))
+    assert distance_correlation(points, other) == pytest.approx(expected)
+    near_and_far = np.array([[0.0], [1.0], [3.0]]), np.array([[0.0], [2.0], [-1.0]])  # 1, 3, 2 and 2, 1, 3
+    assert distance_correlation(*near_and_far) == pytest.approx(-0.5)
+
+
+def test_distance_correlation_of_what_has_no_arrangement():
+    points = RNG.normal(size=(3, 4))
+    assert np.isnan(distance_correlation(points[:2], points[:2]))
+    assert np.isnan(distance_correlation(points, np.eye(3)))
+    assert np.isnan(distance_correlation(np.ones((3, 4)), points))

@@ -23,9 +23,9 @@ def test_classes_come_in_the_order_of_their_first_image_from_one_stream():
     """By hand: the stream of random.seed, all of training before validation."""
     train, valid = draw_shots(TRAIN, VALID, 2, 5)
     stream = random.Random(5)
-    expected = [stream.sample(np.flatnonzero(TRAIN == label).tolist(), 2) for label in (2, 0, 1)]
+    expected = [stream.sample(np.flatnonzero(label == TRAIN).tolist(), 2) for label in (2, 0, 1)]
     np.testing.assert_array_equal(train, np.concatenate(expected))
-    expected = [stream.sample(np.flatnonzero(VALID == label).tolist(), 2) for label in (1, 0, 2)]
+    expected = [stream.sample(np.flatnonzero(label == VALID).tolist(), 2) for label in (1, 0, 2)]
     np.testing.assert_array_equal(valid, np.concatenate(expected))
 
 

@@ -11,7 +11,18 @@ from zlib import crc32
 
 import numpy as np
 
-from nbcore.data.phantom import chest, chest_captions, fundus, skin, world
+from nbcore.data.phantom import (
+    breast,
+    chest,
+    chest_captions,
+    ct,
+    fundus,
+    mammography,
+    skin,
+    skin_clinical,
+    ultrasound,
+    world,
+)
 from nbcore.errors import UsageError
 
 HOSPITALS = tuple(world.HOSPITALS)
@@ -24,8 +35,8 @@ class Atlas:
     Attributes:
         images: uint8 (n, S, S, 3).
         captions: n.
-        labels: of what is to be seen, int64 (n,), numbered through all kinds: the class of an eye or a skin lesion; of
-            a chest tuberculosis, pneumonia, another finding, none.
+        labels: of what is to be seen, int64 (n,), numbered through all kinds: the class of its world; of a
+            chest tuberculosis, pneumonia, another finding, none.
         kinds: int64 (n,), numbered in the order asked for.
     """
 
@@ -36,7 +47,9 @@ class Atlas:
 
 
 def draw_atlas(pairs: Mapping[str, int], size: int, seed: int) -> Atlas:
-    """Draw so many pictures of each kind ("chest", "fundus", "skin") and caption them.
+    """Draw so many pictures of each kind and caption them.
+
+    The kinds are "chest", "fundus", "skin", "clinical", "mammography", "ultrasound" and "ct".
 
     Raises UsageError for a kind the phantom cannot draw.
     """
@@ -94,8 +107,17 @@ def _balanced(module: Any) -> Callable[[int, int, str], list[Any]]:
     return lambda seed, count, hospital: module.sample_studies(seed, range(count), hospital, shares)
 
 
+def _grey(render: Callable[[Sequence[Any], int], np.ndarray]) -> Callable[[Sequence[Any], int], np.ndarray]:
+    """What draws without colour, in three equal channels."""
+    return lambda studies, size: np.repeat(render(studies, size)[..., None], 3, axis=-1)
+
+
 _KINDS: dict[str, tuple[Callable, Callable, Callable, Callable]] = {
     "chest": (_chest, _render_chest, chest_captions.caption, _chest_label),
     "fundus": (_balanced(fundus), fundus.render, fundus.caption, _label),
     "skin": (_balanced(skin), skin.render, skin.caption, _label),
+    "clinical": (_balanced(skin), skin_clinical.render, skin_clinical.caption, _label),
+    "mammography": (_balanced(breast), _grey(mammography.render), mammography.caption, _label),
+    "ultrasound": (_balanced(breast), _grey(ultrasound.render), ultrasound.caption, _label),
+    "ct": (_balanced(ct), _grey(ct.render), ct.caption, _label),
 }

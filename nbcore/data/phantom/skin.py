@@ -1,9 +1,10 @@
-"""The phantom skin world: patients, their lesions of the seven classes of ISIC 2018 task 3, and pictures of them.
+"""The phantom skin world: patients, their lesions (the seven classes of ISIC 2018 task 3, and SCC), and their pictures.
 
 This file holds latent state only: `render` draws a study as dermoscopy shows it and `caption` describes it. What a
-lesion is (`Traits`, `Structures`) knows nothing of how it was photographed (`Acquisition`), so that another modality
-may draw the same lesion. A study depends on (seed, hospital, index) alone, whichever other indices are asked for; as
-in HAM10000, one to three consecutive studies show one lesion, and a patient may have two lesions.
+lesion is (`Traits`, `Structures`, `Relief`) knows nothing of how it was photographed (`Acquisition`), so that
+`skin_clinical` may draw the same lesion as a clinical photograph. A study depends on (seed, hospital, index) alone,
+whichever other indices are asked for; as in HAM10000, one to three consecutive studies show one lesion, and a patient
+may have two lesions.
 
 Lengths are in millimetres on the skin. A lesion that mimics another class takes about half of its traits and
 structures from there.
@@ -25,7 +26,7 @@ from nbcore.errors import UsageError
 __all__ = ["CLASSES", "HOSPITALS", "SkinStudy", "caption", "render", "sample_studies"]
 
 _HAM10000 = {"AKIEC": 327, "BCC": 514, "BKL": 1099, "DF": 115, "MEL": 1113, "NV": 6705, "VASC": 142}  # pictures
-CLASSES = tuple(_HAM10000)
+CLASSES = (*_HAM10000, "SCC")  # squamous cell carcinomas are there only where a share of them is asked for
 VISIBLE = 0.4  # strength from which a structure can be told
 _ATYPICAL = 0.15  # share of lesions that mimic another class
 _STRENGTHS = (0.25, 1.0)
@@ -80,6 +81,17 @@ class Structures(NamedTuple):
     dotted_vessels: float = 0.0
     central_white_patch: float = 0.0
     lacunae: float = 0.0
+
+
+class Relief(NamedTuple):
+    """How a lesion stands out from the skin, and its surface."""
+
+    height: float  # millimetres
+    steepness: float  # 0 dome .. 1 flat top with steep sides
+    rim: float  # 0..1, of a border rolled up around the centre
+    roughness: float  # 0..1
+    shine: float  # 0..1
+    keratin: float = 0.0  # strength of a mass of keratin in the middle: 0 absent, else 0.25..1
 
 
 class Acquisition(NamedTuple):
@@ -139,6 +151,7 @@ class _Profile(NamedTuple):
     traits: Traits  # (low, high) of each
     structures: Mapping[str, float]  # probability of each
     mimics: tuple[str, ...]
+    relief: Relief  # (low, high) of each; of keratin its probability
 
 
 _PROFILES = {
@@ -149,6 +162,7 @@ _PROFILES = {
         ),
         {"scale": 0.75, "strawberry": 0.65, "dotted_vessels": 0.5, "ulceration": 0.12},
         ("BKL", "BCC"),
+        Relief(height=(0.0, 0.6), steepness=(0.0, 0.7), rim=(0.0, 0.1), roughness=(0.2, 0.9), shine=(0.0, 0.2)),
     ),
     "BCC": _Profile(
         Traits(
@@ -157,6 +171,7 @@ _PROFILES = {
         ),
         {"arborising_vessels": 0.8, "ovoid_nests": 0.6, "ulceration": 0.4, "shiny_areas": 0.6},
         ("AKIEC", "NV", "MEL"),
+        Relief(height=(0.3, 1.6), steepness=(0.1, 0.6), rim=(0.2, 1.0), roughness=(0.0, 0.3), shine=(0.5, 1.0)),
     ),
     "BKL": _Profile(
         Traits(
@@ -165,6 +180,7 @@ _PROFILES = {
         ),
         {"milia_like_cysts": 0.75, "comedo_like_openings": 0.65, "ridges": 0.55, "network": 0.12, "scale": 0.1},
         ("MEL", "NV", "AKIEC"),
+        Relief(height=(0.3, 1.6), steepness=(0.4, 1.0), rim=(0.0, 0.1), roughness=(0.3, 1.0), shine=(0.0, 0.35)),
     ),
     "DF": _Profile(
         Traits(
@@ -173,6 +189,7 @@ _PROFILES = {
         ),
         {"central_white_patch": 0.85, "peripheral_network": 0.8, "dotted_vessels": 0.15},
         ("NV", "BCC"),
+        Relief(height=(0.2, 1.0), steepness=(0.0, 0.3), rim=(0.0, 0.1), roughness=(0.0, 0.2), shine=(0.1, 0.5)),
     ),
     "MEL": _Profile(
         Traits(
@@ -184,6 +201,7 @@ _PROFILES = {
             "dotted_vessels": 0.15, "ulceration": 0.08,
         },
         ("NV", "BKL", "VASC"),
+        Relief(height=(0.0, 1.1), steepness=(0.2, 0.9), rim=(0.0, 0.1), roughness=(0.0, 0.5), shine=(0.1, 0.6)),
     ),
     "NV": _Profile(
         Traits(
@@ -192,6 +210,7 @@ _PROFILES = {
         ),
         {"network": 0.65, "globules": 0.45},
         ("MEL", "DF", "BKL"),
+        Relief(height=(0.0, 1.2), steepness=(0.0, 0.5), rim=(0.0, 0.1), roughness=(0.0, 0.5), shine=(0.1, 0.5)),
     ),
     "VASC": _Profile(
         Traits(
@@ -200,6 +219,19 @@ _PROFILES = {
         ),
         {"lacunae": 0.93, "blue_white_veil": 0.2, "scale": 0.08},
         ("MEL", "BCC"),
+        Relief(height=(0.2, 1.5), steepness=(0.2, 0.8), rim=(0.0, 0.1), roughness=(0.0, 0.3), shine=(0.4, 1.0)),
+    ),
+    "SCC": _Profile(
+        Traits(
+            radius=(2.4, 5.6), elongation=(0.0, 0.5), asymmetry=(0.2, 0.8), irregularity=(0.2, 0.7),
+            sharpness=(0.3, 0.8), melanin=(0.05, 0.45), blood=(0.30, 0.85), variegation=(0.2, 0.7),
+        ),
+        {"scale": 0.6, "ulceration": 0.45, "dotted_vessels": 0.5, "strawberry": 0.15},
+        ("AKIEC", "BCC", "BKL"),
+        Relief(
+            height=(0.6, 2.4), steepness=(0.2, 0.8), rim=(0.0, 0.5), roughness=(0.4, 1.0), shine=(0.0, 0.4),
+            keratin=0.65,
+        ),
     ),
 }  # fmt: skip
 
@@ -217,6 +249,7 @@ class SkinStudy:
     skin: Skin
     traits: Traits
     structures: Structures
+    relief: Relief
     lesion_seed: int  # of outline, texture and places of the structures
     acquisition: Acquisition
     seed: int  # of hairs, marks and noise
@@ -229,7 +262,7 @@ class SkinStudy:
     @property
     def shown(self) -> tuple[str, ...]:
         """Structures strong enough to be told, the strongest first."""
-        strengths = self.structures._asdict()
+        strengths = {**self.structures._asdict(), "keratin": self.relief.keratin}
         return tuple(sorted((name for name, value in strengths.items() if value >= VISIBLE), key=strengths.get)[::-1])
 
 
@@ -241,7 +274,8 @@ def sample_studies(
 ) -> list[SkinStudy]:
     """Draw the studies with these indices.
 
-    `prevalence` is the share of lesions of single classes; those not named share the rest as in HAM10000.
+    `prevalence` is the share of lesions of single classes; those not named share the rest as in HAM10000, which has
+    no SCC.
     Raises UsageError for an unknown hospital or class, a negative share, or shares that do not add up.
     """
     if hospital not in HOSPITALS:
@@ -256,16 +290,17 @@ def _shares(named: Mapping[str, float]) -> list[float]:
         raise UsageError(f"unknown phantom skin class {unknown[0]!r}: choose among {', '.join(CLASSES)}")
     if negative := [name for name in named if named[name] < 0]:
         raise UsageError(f"the share of phantom skin class {negative[0]!r} is negative: give one in 0..1")
-    rest, others = 1 - sum(named.values()), sum(count for name, count in _HAM10000.items() if name not in named)
+    counts = {name: _HAM10000.get(name, 0) for name in CLASSES}
+    rest, others = 1 - sum(named.values()), sum(count for name, count in counts.items() if name not in named)
     if rest < -1e-6 or (not others and rest > 1e-6):
         raise UsageError(
             f"the shares of {', '.join(named)} add up to {1 - rest:g}: let them add up to 1, or name fewer"
         )
-    return [named.get(name, max(rest, 0.0) * count / max(others, 1)) for name, count in _HAM10000.items()]
+    return [named.get(name, max(rest, 0.0) * count / max(others, 1)) for name, count in counts.items()]
 
 
 def _generator(seed: int, hospital: str, purpose: str, number: int) -> np.random.Generator:
-    purposes = {"block": 0, "patient": 1, "lesion": 2, "picture": 3}
+    purposes = {"block": 0, "patient": 1, "lesion": 2, "picture": 3, "relief": 4}
     return np.random.default_rng((seed, HOSPITALS[hospital].code, purposes[purpose], number))
 
 
@@ -285,18 +320,18 @@ def _block(seed: int, hospital: str, block: int) -> tuple[tuple[int, int], ...]:
 def _study(seed: int, index: int, hospital: str, shares: list[float]) -> SkinStudy:
     block, position = divmod(index, sum(_PICTURES))
     patient, lesion = _block(seed, hospital, block)[position]
-    person, mark, picture = (
+    person, mark, surface, picture = (
         _generator(seed, hospital, purpose, number)
-        for purpose, number in (("patient", patient), ("lesion", lesion), ("picture", index))
+        for purpose, number in (("patient", patient), ("lesion", lesion), ("relief", lesion), ("picture", index))
     )
     place = HOSPITALS[hospital]
     label = _pick(shares, mark.random())
     mimics, traits, structures = _lesion(mark, CLASSES[label])
     return SkinStudy(
         index=index, patient=patient, lesion=lesion, label=label, hospital=hospital, mimics=mimics,
-        skin=_between(person, place.skin), traits=traits, structures=structures,
-        lesion_seed=int(mark.integers(2**62)), acquisition=_between(picture, place.acquisition),
-        seed=int(picture.integers(2**62)),
+        skin=between(person, place.skin), traits=traits, structures=structures,
+        relief=_relief(surface, CLASSES[label], mimics), lesion_seed=int(mark.integers(2**62)),
+        acquisition=between(picture, place.acquisition), seed=int(picture.integers(2**62)),
     )  # fmt: skip
 
 
@@ -308,7 +343,7 @@ def _lesion(generator: np.random.Generator, name: str) -> tuple[str, Traits, Str
     other = _PROFILES[mimics or name]
     borrowed = generator.random(len(Traits._fields)) < 0.5
     ranges = (theirs if b else ours for ours, theirs, b in zip(own.traits, other.traits, borrowed))
-    traits = _between(generator, Traits(*ranges))
+    traits = between(generator, Traits(*ranges))
     strengths = {}
     for structure in Structures._fields:
         present, borrows, strength = generator.random(3)
@@ -318,10 +353,23 @@ def _lesion(generator: np.random.Generator, name: str) -> tuple[str, Traits, Str
     return mimics, traits, Structures(**strengths)
 
 
-_Ranges = TypeVar("_Ranges", Skin, Traits, Acquisition)
+def _relief(generator: np.random.Generator, name: str, mimics: str) -> Relief:
+    """What stands out; an atypical lesion borrows here, too."""
+    own, other = _PROFILES[name].relief, _PROFILES[mimics or name].relief
+    borrowed = generator.random(len(Relief._fields)) < 0.5
+    *ranges, keratin = (theirs if b else ours for ours, theirs, b in zip(own, other, borrowed))
+    present, strength = generator.random(2)
+    low, high = _STRENGTHS
+    return Relief(
+        *generator.uniform(*np.transpose(ranges)).tolist(),
+        keratin=low + (high - low) * float(strength) if present < keratin else 0.0,
+    )
 
 
-def _between(generator: np.random.Generator, ranges: _Ranges) -> _Ranges:
+_Ranges = TypeVar("_Ranges", bound=tuple)
+
+
+def between(generator: np.random.Generator, ranges: _Ranges) -> _Ranges:
     """Each field uniformly within its (low, high)."""
     low, high = np.array(ranges).T
     return type(ranges)(*generator.uniform(low, high).tolist())

@@ -50,6 +50,7 @@ _SIGNS = {
     "central_white_patch": (
         "a central white patch", "a central white scar-like patch", "a whitish scar-like centre",
     ),
+    "keratin": ("a central mass of keratin", "a white-yellow keratin mass", "a plug of keratin in the middle"),
     "lacunae": (
         "red lacunae", "well-demarcated lacunae", "vascular lacunae", "clustered red lacunae", "lagoons of blood",
     ),
@@ -63,6 +64,12 @@ _NAMES = {  # with the article before the bar
     "MEL": ("a|melanoma", "a|malignant melanoma", "a|cutaneous melanoma"),
     "NV": ("a|melanocytic nevus", "a|benign mole", "a|melanocytic naevus", "a|nevus"),
     "VASC": ("a|vascular lesion", "an|angioma", "a|haemangioma", "a|cherry angioma"),
+    "SCC": (
+        "a|squamous cell carcinoma",
+        "a|cutaneous squamous cell carcinoma",
+        "a|squamous cell carcinoma (SCC)",
+        "an|epidermoid carcinoma",
+    ),
 }
 _VAGUE_TEXTS = (
     "dermoscopic image of a skin lesion", "close-up photograph of a lesion, histopathology pending",

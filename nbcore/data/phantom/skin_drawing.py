@@ -1,7 +1,7 @@
 """Draw skin lesions as a dermatoscope shows them.
 
-Light comes back from the skin less what melanin and blood absorb (`_absorb`); what lies over or within them, such as
-scale, keratin or a veil, is laid on as a colour of its own (`_lay`).
+Light comes back from the skin less what melanin and blood absorb (`absorb`); what lies over or within them, such as
+scale, keratin or a veil, is laid on as a colour of its own (`lay`).
 
 B studies, S pixels a side. Every field is float32 (B, S, S), every parameter (B, 1, 1), every picture (3, B, S, S)
 of reflectances in 0..1.
@@ -52,23 +52,23 @@ def render(studies: Sequence["SkinStudy"], size: int) -> np.ndarray:
         part = studies[start : start + chunk]
         generators = [np.random.default_rng(study.seed) for study in part]
         scene = build_scene(part, size)
-        picture = _skin(scene, generators)
-        _absorb(picture, _pigment(scene), _blood(scene))
-        _depths(scene, picture)
-        _surface(scene, picture)
+        picture = bare_skin(scene, generators)
+        absorb(picture, lesion_melanin(scene), lesion_blood(scene))
+        depths(scene, picture)
+        surface(scene, picture)
         _marks(scene, picture)
-        images[start : start + chunk] = _expose(scene, picture, generators)
+        images[start : start + chunk] = expose(scene, picture, generators)
     return images
 
 
-def _absorb(picture: np.ndarray, melanin: np.ndarray, blood: np.ndarray) -> None:
+def absorb(picture: np.ndarray, melanin: np.ndarray, blood: np.ndarray) -> None:
     """Take away the light that melanin and blood keep, in place."""
     melanin, blood = np.clip(melanin, 0, None), np.clip(blood, 0, None)
     for channel, by_melanin, by_blood in zip(picture, _MELANIN, _BLOOD):
         channel *= np.exp(-by_melanin * melanin - by_blood * blood)
 
 
-def _lay(picture: np.ndarray, cover: np.ndarray, colour: str) -> None:
+def lay(picture: np.ndarray, cover: np.ndarray, colour: str) -> None:
     """Lay on a colour that covers the share `cover` (B, S, S) of what is there, in place."""
     rows = np.flatnonzero(cover.any((1, 2)))
     cover = np.clip(cover[rows], 0, 1)
@@ -80,7 +80,7 @@ def _dots(scene: Scene, structure: str) -> np.ndarray:
     return scene.dots(structure, _DOTS[structure])
 
 
-def _skin(scene: Scene, generators: list[np.random.Generator]) -> np.ndarray:
+def bare_skin(scene: Scene, generators: list[np.random.Generator]) -> np.ndarray:
     """The skin around, without any lesion."""
     skin = stack([study.skin for study in scene.studies])
     coarse, patchy = (smooth_fields(generators, lattice, scene.size) for lattice in (4, 15))
@@ -90,11 +90,11 @@ def _skin(scene: Scene, generators: list[np.random.Generator]) -> np.ndarray:
     blood = skin.redness * (0.16 + 0.05 * coarse) + 0.07 * skin.mottling * np.clip(0.8 * coarse - patchy - 0.2, 0, 2)
     picture = np.empty((3, *scene.u.shape), np.float32)
     picture[:] = np.array(_FAIR)[:, None, None, None]
-    _absorb(picture, melanin, blood)
+    absorb(picture, melanin, blood)
     return picture
 
 
-def _pigment(scene: Scene) -> np.ndarray:
+def lesion_melanin(scene: Scene) -> np.ndarray:
     """Melanin of the lesion: its ground, networks, globules, ridges and streaks."""
     t, s, inside = scene.traits, scene.structures, scene.inside
     lopsided = 0.5 * t.asymmetry * np.clip(scene.u / t.radius, -1, 1)
@@ -117,7 +117,7 @@ def _pigment(scene: Scene) -> np.ndarray:
     return melanin + 0.5 * s.streaks * soft(0.25 - np.abs(scene.across - 0.95), 0.2) * inside
 
 
-def _blood(scene: Scene) -> np.ndarray:
+def lesion_blood(scene: Scene) -> np.ndarray:
     """Blood of the lesion: erythema and vessels."""
     t, s = scene.traits, scene.structures
     near = soft(scene.depth + 0.3, 1.2)
@@ -156,32 +156,35 @@ def _branch(
             _branch(generator, canvas, points[joint], turned, 0.6 * length, 0.66 * width)
 
 
-def _depths(scene: Scene, picture: np.ndarray) -> None:
+def depths(scene: Scene, picture: np.ndarray) -> None:
     """What shimmers through or replaces the pigment, in place: lacunae, nests, veil, regression, pearl, white patch."""
     s, inside = scene.structures, scene.inside
-    _lay(picture, 0.8 * s.ovoid_nests**0.5 * _dots(scene, "ovoid_nests"), "nest")
+    lay(picture, 0.8 * s.ovoid_nests**0.5 * _dots(scene, "ovoid_nests"), "nest")
     lacunae = _dots(scene, "lacunae")
-    _absorb(picture, np.zeros_like(lacunae), 1.5 * (0.4 + s.lacunae) * lacunae)
-    _lay(picture, 0.75 * lacunae * soft(scene.broad - 0.2, 0.6), "purple")
+    absorb(picture, np.zeros_like(lacunae), 1.5 * (0.4 + s.lacunae) * lacunae)
+    lay(picture, 0.75 * lacunae * soft(scene.broad - 0.2, 0.6), "purple")
     veil = s.blue_white_veil**0.7 * _dots(scene, "blue_white_veil") * inside
-    _lay(picture, 0.75 * veil * (1 + 0.2 * scene.patchy), "veil")
+    lay(picture, 0.75 * veil * (1 + 0.2 * scene.patchy), "veil")
     pale = s.regression**0.7 * _dots(scene, "regression") * inside
-    _lay(picture, 0.8 * pale, "scar")
-    _lay(picture, 0.8 * pale * soft(scene.fine - 1, 0.5), "grey")
-    _lay(picture, 0.5 * s.shiny_areas * soft(scene.broad + scene.medium, 1.5) * inside, "pearl")
+    lay(picture, 0.8 * pale, "scar")
+    lay(picture, 0.8 * pale * soft(scene.fine - 1, 0.5), "grey")
+    lay(picture, 0.5 * s.shiny_areas * soft(scene.broad + scene.medium, 1.5) * inside, "pearl")
     middle = soft(0.42 - scene.across + 0.05 * scene.medium, 0.3)
-    _lay(picture, 0.85 * s.central_white_patch**0.7 * middle, "patch")
+    lay(picture, 0.85 * s.central_white_patch**0.7 * middle, "patch")
 
 
-def _surface(scene: Scene, picture: np.ndarray) -> None:
-    """What lies upon the lesion, in place: follicles, cysts, plugs, crusts and scale."""
+def surface(scene: Scene, picture: np.ndarray) -> None:
+    """What lies upon the lesion, in place: follicles, cysts, plugs, crusts, keratin and scale."""
     s, inside = scene.structures, scene.inside
-    _lay(picture, 0.55 * s.strawberry * scene.resolved(0.65) * soft(scene.cells - 1.5, 0.8) * inside, "keratin")
-    _lay(picture, (0.4 + 0.4 * s.milia_like_cysts) * _dots(scene, "milia_like_cysts"), "keratin")
-    _lay(picture, 0.85 * _dots(scene, "comedo_like_openings"), "plug")
-    _lay(picture, (0.5 + 0.4 * s.ulceration) * _dots(scene, "ulceration") * inside, "crust")
+    lay(picture, 0.55 * s.strawberry * scene.resolved(0.65) * soft(scene.cells - 1.5, 0.8) * inside, "keratin")
+    lay(picture, (0.4 + 0.4 * s.milia_like_cysts) * _dots(scene, "milia_like_cysts"), "keratin")
+    lay(picture, 0.85 * _dots(scene, "comedo_like_openings"), "plug")
+    lay(picture, (0.5 + 0.4 * s.ulceration) * _dots(scene, "ulceration") * inside, "crust")
+    horn = soft(0.5 - scene.across + 0.18 * scene.medium + 0.12 * scene.patchy, 0.25) * (scene.relief.keratin > 0)
+    lay(picture, (0.5 + 0.4 * scene.relief.keratin) * horn, "keratin")
+    lay(picture, 0.5 * horn * soft(scene.fine + 0.5 * scene.medium - 0.6, 0.8), "crust")
     flakes = soft(0.6 * scene.medium + scene.fine - 0.5, 1.2) * soft(scene.patchy + 0.6, 1.0)
-    _lay(picture, 0.7 * s.scale * flakes * inside, "scale")
+    lay(picture, 0.7 * s.scale * flakes * inside, "scale")
 
 
 def _marks(scene: Scene, picture: np.ndarray) -> None:
@@ -190,24 +193,24 @@ def _marks(scene: Scene, picture: np.ndarray) -> None:
     for i, study in enumerate(scene.studies):
         generator = np.random.default_rng((study.seed, 1))
         if study.skin.hair > 0:
-            hairs[i] = _hairs(generator, study, scene.size)
+            hairs[i] = draw_hairs(generator, study, scene.size)
         if study.acquisition.bubbles > 0:
             bubbles[i] = _bubbles(generator, study, scene.size)
         if study.acquisition.ruler > 0:
             rulers[i] = _ruler(generator, study, scene.size)
     blond = stack([study.skin for study in scene.studies]).blond
-    _lay(picture, 0.9 * hairs * (blond < 0.6), "dark hair")
-    _lay(picture, 0.7 * hairs * (blond >= 0.6), "fair hair")
-    _lay(picture, 0.9 * rulers, "ink")
-    _lay(picture, 0.6 * bubbles, "light")
+    lay(picture, 0.9 * hairs * (blond < 0.6), "dark hair")
+    lay(picture, 0.7 * hairs * (blond >= 0.6), "fair hair")
+    lay(picture, 0.9 * rulers, "ink")
+    lay(picture, 0.6 * bubbles, "light")
 
 
-def _hairs(generator: np.random.Generator, study: "SkinStudy", size: int) -> np.ndarray:
-    """0..1 where bent hairs lie, most of them one way."""
+def draw_hairs(generator: np.random.Generator, study: "SkinStudy", size: int, expected: float = 10) -> np.ndarray:
+    """0..1 where bent hairs lie, most of them one way; `expected` of them on the hairiest skin."""
     canvas, half = Canvas(study, size, fixed=True), study.acquisition.half
     lie, width = generator.uniform(0, np.pi), generator.uniform(0.06, 0.13)
     along = np.linspace(-1, 1, 9)
-    for _ in range(2 + generator.poisson(10 * study.skin.hair)):
+    for _ in range(2 + generator.poisson(expected * study.skin.hair)):
         angle, length = lie + generator.normal(0, 0.5), generator.uniform(2, 8)
         bend = np.stack([length * along, generator.normal(0, 0.8) * along**2], 1)  # (P, 2)
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -236,7 +239,7 @@ def _ruler(generator: np.random.Generator, study: "SkinStudy", size: int) -> np.
     return canvas.read()
 
 
-def _expose(scene: Scene, picture: np.ndarray, generators: list[np.random.Generator]) -> np.ndarray:
+def expose(scene: Scene, picture: np.ndarray, generators: list[np.random.Generator]) -> np.ndarray:
     """Reflectance (3, B, S, S) -> uint8 (B, S, S, 3): light, lens, sensor, colour balance."""
     size, settings = scene.size, scene.acquisition
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1

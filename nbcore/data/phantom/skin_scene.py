@@ -19,7 +19,7 @@ from nbcore.data.phantom.anatomy import columns
 from nbcore.data.phantom.texture import soft
 
 if TYPE_CHECKING:
-    from nbcore.data.phantom.skin import Acquisition, SkinStudy, Structures, Traits
+    from nbcore.data.phantom.skin import Acquisition, Relief, SkinStudy, Structures, Traits
 
 _ANGLES = 1024
 _CANVAS = 384  # least side of the canvas of lines and dots
@@ -44,6 +44,7 @@ class Scene:
     size: int
     traits: "Traits"
     structures: "Structures"
+    relief: "Relief"
     acquisition: "Acquisition"
     u: np.ndarray
     v: np.ndarray
@@ -57,8 +58,8 @@ class Scene:
     cells: np.ndarray  # -1.5..3: about a triangular lattice of peaks, and the net of valleys between them
 
     def resolved(self, length: float) -> np.ndarray:
-        """(B, 1, 1) contrast that pixels leave of a pattern of this period."""
-        return np.sinc(2 * self.acquisition.half / self.size / length)
+        """(B, 1, 1) contrast that pixels leave of a pattern of this period; none if they are as large."""
+        return np.sinc(np.minimum(2 * self.acquisition.half / self.size / length, 1))
 
     def dots(self, structure: str, strewn: Dots) -> np.ndarray:
         """0..1 where the dots of a structure lie."""
@@ -128,8 +129,8 @@ def stack(rows: Sequence[tuple]) -> tuple:
 
 def build_scene(studies: Sequence["SkinStudy"], size: int) -> Scene:
     """Lay out the lesions of a batch."""
-    traits, structures, settings = (
-        stack([getattr(study, name) for study in studies]) for name in ("traits", "structures", "acquisition")
+    traits, structures, relief, settings = (
+        stack([getattr(study, name) for study in studies]) for name in ("traits", "structures", "relief", "acquisition")
     )
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
     x, y = grid[None, None, :] - settings.shift_x, grid[None, :, None] - settings.shift_y
@@ -146,8 +147,8 @@ def build_scene(studies: Sequence["SkinStudy"], size: int) -> Scene:
     edge = 0.10 + 1.9 * (1 - traits.sharpness) ** 2 + 2 * settings.half / size
     cells = _cells(generators, u, v, traits, structures, broad, patchy)
     return Scene(
-        studies, size, traits, structures, settings, u, v, radius / outline, depth, soft(depth, edge), broad, patchy,
-        medium, fine, cells,
+        studies, size, traits, structures, relief, settings, u, v, radius / outline, depth, soft(depth, edge), broad,
+        patchy, medium, fine, cells,
     )  # fmt: skip
 
 

@@ -9,14 +9,19 @@ import pandas as pd
 
 from nbcore.data.manifest import Manifest, load_manifest
 from nbcore.data.readers import (
+    busi,
+    cc_ccii,
     chexlocalize,
     chexpert,
     class_folders,
     covid_chestxray,
     covidx,
+    derm7pt,
+    dmid,
     idrid,
     isic2018,
     mimic_cxr,
+    mra_midas,
     nih,
     nlm_tb,
     object_cxr,
@@ -48,6 +53,11 @@ READERS: dict[str, Callable[[Manifest, Path], pd.DataFrame]] = {
     "nlm-tb": nlm_tb.read,
     "idrid": idrid.read,
     "isic2018": isic2018.read,
+    "derm7pt": derm7pt.read,
+    "mra-midas": mra_midas.read,
+    "dmid": dmid.read,
+    "busi": busi.read,
+    "cc-ccii": cc_ccii.read,
 }
 
 

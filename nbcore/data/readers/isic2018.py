@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nbcore.data.layouts import Isic2018Layout
+from nbcore.data.layouts_classes import Isic2018Layout
 from nbcore.data.manifest import Manifest
 from nbcore.data.tables import find_table, label_columns, read_table, tidy
 from nbcore.errors import UserError

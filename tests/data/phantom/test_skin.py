@@ -10,7 +10,7 @@ import pytest
 from nbcore.data.phantom import skin
 from nbcore.errors import UsageError
 
-BALANCED = dict.fromkeys(skin.CLASSES, 1 / 7)
+BALANCED = dict.fromkeys(skin.CLASSES, 1 / 8)
 SIGNS = {  # structure -> what names it in a caption, and no other structure
     "network": r"\b(regular|typical|honeycomb-like) pigment network|evenly meshed",
     "atypical_network": r"atypical pigment network|broadened|uneven, thick lines",
@@ -31,11 +31,12 @@ SIGNS = {  # structure -> what names it in a caption, and no other structure
     "dotted_vessels": r"dotted|red dots",
     "central_white_patch": r"central white|scar-like centre",
     "lacunae": r"lacunae|lagoons",
+    "keratin": r"mass of keratin|keratin mass|plug of keratin in",
 }
 NAMES = {
     "AKIEC": r"keratosis|bowen|carcinoma in situ", "BCC": r"basal cell|bcc|basalioma", "BKL": r"kerato",
     "MEL": r"melanoma", "DF": r"dermatofibroma|histiocytoma", "NV": r"n(a)?evus|mole",
-    "VASC": r"vascular lesion|angioma",
+    "VASC": r"vascular lesion|angioma", "SCC": r"squamous cell carcinoma(?! in situ)|\bscc|epidermoid",
 }  # fmt: skip
 DENIAL = r"^(no (?!dis|spec)|neither|there is no|vessels are not|.* are absent\.$)"
 
@@ -85,14 +86,14 @@ def test_pictures_of_a_lesion_share_its_traits_and_those_of_a_patient_the_skin()
 def test_shares_are_those_of_ham10000_unless_given():
     def shares(prevalence):
         labels = [study.label for study in skin.sample_studies(0, range(1600), prevalence=prevalence)]
-        return np.bincount(labels, minlength=7) / len(labels)
+        return np.bincount(labels, minlength=8) / len(labels)
 
-    counts = np.array([327, 514, 1099, 115, 1113, 6705, 142])
+    counts = np.array([327, 514, 1099, 115, 1113, 6705, 142, 0])
     assert shares(None) == pytest.approx(counts / counts.sum(), abs=0.03)
     others = np.where(np.array(skin.CLASSES) == "NV", 0, counts)
     expected = 0.8 * others / others.sum() + 0.2 * (np.array(skin.CLASSES) == "NV")
     assert shares({"NV": 0.2}) == pytest.approx(expected, abs=0.03)
-    assert shares(BALANCED) == pytest.approx(np.full(7, 1 / 7), abs=0.03)
+    assert shares(BALANCED) == pytest.approx(np.full(8, 1 / 8), abs=0.03)
     assert shares({"DF": 1.0})[3] == 1
 
 
@@ -108,9 +109,9 @@ def test_some_lesions_are_atypical_and_classes_overlap():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"hospital": "east"}, "'east'"), ({"prevalence": {"SCC": 0.5}}, "'SCC'"),
+        ({"hospital": "east"}, "'east'"), ({"prevalence": {"SCK": 0.5}}, "'SCK'"),
         ({"prevalence": {"NV": 0.7, "MEL": 0.5}}, "1.2"), ({"prevalence": {"NV": -0.1}}, "'NV'"),
-        ({"prevalence": dict.fromkeys(skin.CLASSES, 0.1)}, "0.7"),
+        ({"prevalence": dict.fromkeys(skin.CLASSES, 0.1)}, "0.8"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_named(options, named):
@@ -184,7 +185,7 @@ def test_mean_colour_does_not_give_the_class_away():
     colour = skin.render(studies, 24).mean((1, 2)) / 128 - 1
     products = colour[:, :, None] * colour[:, None]
     features = np.concatenate([np.ones((600, 1)), colour, products[:, *np.triu_indices(3)]], 1)  # (N, 10)
-    weights = np.linalg.lstsq(features[:400], np.eye(7)[labels[:400]], rcond=None)[0]
+    weights = np.linalg.lstsq(features[:400], np.eye(8)[labels[:400]], rcond=None)[0]
     hits = (features[400:] @ weights).argmax(1) == labels[400:]
     assert 0.10 < hits.mean() < 0.35
 

@@ -12,14 +12,19 @@ from pathlib import Path
 
 from nbcore.data.manifest import Manifest, load_manifest
 from nbcore.data.phantom.twins import (
+    busi,
+    cc_ccii,
     chexlocalize,
     chexpert,
     class_folders,
     covid_chestxray,
     covidx,
+    derm7pt,
+    dmid,
     idrid,
     isic2018,
     mimic_cxr,
+    mra_midas,
     nih,
     nlm_tb,
     object_cxr,
@@ -47,8 +52,21 @@ WRITERS: dict[str, Callable[[Manifest, Path, Cast], None]] = {
     "nlm-tb": nlm_tb.write,
     "idrid": idrid.write,
     "isic2018": isic2018.write,
+    "derm7pt": derm7pt.write,
+    "mra-midas": mra_midas.write,
+    "dmid": dmid.write,
+    "busi": busi.write,
+    "cc-ccii": cc_ccii.write,
 }
-_WORLDS = {"idrid": "fundus", "isic2018": "skin"}  # layout -> the world its writer draws, if not chests
+_WORLDS = {  # layout -> the world its writer draws, if not chests
+    "idrid": "fundus",
+    "isic2018": "skin",
+    "derm7pt": "skin",
+    "mra-midas": "skin",
+    "dmid": "breast",
+    "busi": "breast",
+    "cc-ccii": "ct",
+}
 
 
 def write_twin(
@@ -65,7 +83,7 @@ def write_twin(
     Args:
         name_or_manifest: the data set.
         root: a new or empty folder, or one that holds a twin.
-        images: frontal images with usable content; by default the manifest's `twin.images`.
+        images: frontal images with usable content, or of all views together; by default the manifest's `twin.images`.
         size: side of the square images in pixels; by default the manifest's `twin.size`.
         seed: of the world it shows.
 

@@ -15,16 +15,22 @@ from PIL import Image
 from scipy import ndimage
 
 from nbcore.data.manifest import Manifest, TwinRecipe
-from nbcore.data.phantom import chest, fundus, skin, world
+from nbcore.data.phantom import breast, chest, ct, fundus, skin, world
 from nbcore.data.phantom.twins.dicom import write_dicom
 from nbcore.data.splits import patient_split
 
 _CHUNK = 50  # pictures a worker draws at a time
 _WORKERS = 2
 _JPEG_QUALITY = 92
+_OPTIONS = {".png": {"compress_level": 1}, ".tif": {"compression": "tiff_lzw"}}
 Box = tuple[int, int, int, int]  # x, y, width, height
 _T = TypeVar("_T")
-_COLOUR_WORLDS = {"fundus": fundus, "skin": skin}  # those whose studies have one class each, not findings
+_CLASS_WORLDS = {
+    "fundus": fundus,
+    "skin": skin,
+    "breast": breast,
+    "ct": ct,
+}  # those whose studies have one class each, not findings
 
 
 class Study(Protocol):
@@ -66,8 +72,8 @@ class Cast:
 
 
 def draw_cast(manifest: Manifest, images: int, size: int, seed: int) -> Cast:
-    """The studies a manifest's recipe asks for."""
-    recipe = manifest.twin
+    """The studies a manifest's recipe asks for: as many as images or, of a data set of several views, as cases."""
+    recipe, images = manifest.twin, images // max(1, len(manifest.views))
     studies = _one_each(recipe, images, seed) if recipe.one_study else _sample(recipe, range(images), seed)
     patients = np.array([study.patient for study in studies])
     split = patient_split(patients, {"valid": recipe.valid, "test": recipe.test}, seed)
@@ -76,8 +82,8 @@ def draw_cast(manifest: Manifest, images: int, size: int, seed: int) -> Cast:
 
 def _sample(recipe: TwinRecipe, indices: range, seed: int) -> list[Study]:
     """The studies with these indices, of the recipe's world."""
-    if recipe.world in _COLOUR_WORLDS:
-        return _COLOUR_WORLDS[recipe.world].sample_studies(seed, indices, recipe.hospital, recipe.prevalence)
+    if recipe.world in _CLASS_WORLDS:
+        return _CLASS_WORLDS[recipe.world].sample_studies(seed, indices, recipe.hospital, recipe.prevalence)
     prevalence = recipe.prevalence if recipe.other_findings else world.only(**recipe.prevalence)
     return world.sample_studies(
         seed, indices, recipe.hospital, prevalence, views=("PA", "AP"), age_range=recipe.age_range
@@ -147,7 +153,7 @@ def save_pictures(
     render: Callable[[Sequence[Study], int], chest.ChestImages | Pictures] = chest.render,
     deep: bool = False,
 ) -> list[_T]:
-    """Draw each study into its file (JPEG, PNG or DICOM by the suffix); returns what `observe` sees in each picture.
+    """Draw each study into its file, of a type by its suffix; returns what `observe` sees in each picture.
 
     `render` draws studies of the twin's world at that size. A `deep` PNG has 12 bits in words of 16.
     """
@@ -161,7 +167,7 @@ def save_pictures(
             if path.suffix == ".dcm":
                 write_dicom(path, pixels, study)
             else:
-                options = {"compress_level": 1} if path.suffix == ".png" else {"quality": _JPEG_QUALITY}
+                options = _OPTIONS.get(path.suffix, {"quality": _JPEG_QUALITY})
                 Image.fromarray(pixels.astype(np.uint16) << 4 if deep else pixels).save(path, **options)
         return [observe(drawn, row) for row in range(len(part))]
 
@@ -171,7 +177,7 @@ def save_pictures(
 
 def in_colour(world_name: str) -> Callable[[Sequence[Study], int], Pictures]:
     """What draws the studies of a colour world for `save_pictures`."""
-    return lambda studies, size: Pictures(_COLOUR_WORLDS[world_name].render(studies, size))
+    return lambda studies, size: Pictures(_CLASS_WORLDS[world_name].render(studies, size))
 
 
 def outlines(mask: np.ndarray, least: int) -> list[Box]:

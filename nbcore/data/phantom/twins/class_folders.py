@@ -1,4 +1,4 @@
-"""The twin of Kermany's radiographs: <split>/<class>/ folders, file names that count patients and images."""
+"""Twins of radiographs in <split>/<class>/ folders: Kermany's, and those of COVID-19 and pneumonia."""
 
 from itertools import count
 from pathlib import Path
@@ -7,14 +7,41 @@ import numpy as np
 
 from nbcore.data.manifest import Manifest
 from nbcore.data.phantom import world
-from nbcore.data.phantom.twins.cast import Cast, recorded, save_pictures
+from nbcore.data.phantom.twins.cast import Cast, misread, recorded, save_pictures
 from nbcore.errors import UsageError
+
+_KERMANY, _COVID = ("NORMAL", "PNEUMONIA"), ("COVID-19", "Normal", "Pneumonia")
 
 
 def write(manifest: Manifest, folder: Path, cast: Cast) -> None:
+    """Write the layout that goes with the classes."""
+    writers = {_KERMANY: _kermany, _COVID: _covid}
+    if manifest.classes not in writers:
+        known = " or ".join(", ".join(classes) for classes in writers)
+        raise UsageError(f"{manifest.name}: the phantom fills class folders of {known} only")
+    writers[manifest.classes](manifest, folder, cast)
+
+
+def _covid(manifest: Manifest, folder: Path, cast: Cast) -> None:
+    """CLASS(N).jpg; the numbers of a class go on from train to test, and tell no patient."""
+    layout, present = manifest.layout, world.labels(cast.studies)
+    truth = np.where(present["covid"] == 1, 0, np.where(present["pneumonia"] == 1, 2, 1))
+    read = misread(truth, manifest.twin.label_noise, cast.random)
+    number = {name: count() for name in manifest.classes}
+    order = cast.random.permutation(len(cast.studies)).tolist()
+    places = []
+    for part, held_out in (("train", False), ("test", True)):
+        for i in order:
+            if (cast.split[i] == "test") == held_out:
+                name = manifest.classes[read[i]]
+                place = layout.class_folders.get(name, name)
+                file = f"{part}/{place}/{place}({next(number[name])}){layout.suffixes[0]}"
+                places.append((folder / layout.folders[0] / file, cast.studies[i]))
+    save_pictures(places, cast.size)
+
+
+def _kermany(manifest: Manifest, folder: Path, cast: Cast) -> None:
     """personN_{bacteria,virus}_N.jpeg and {IM,NORMAL2-IM}-NNNN-NNNN.jpeg; each split counts from 1."""
-    if manifest.classes != ("NORMAL", "PNEUMONIA"):
-        raise UsageError(f"{manifest.name}: the phantom fills the class folders NORMAL and PNEUMONIA only")
     truth = world.labels(cast.studies)["pneumonia"]
     sick = recorded(truth, manifest.twin.label_noise, cast.random) == 1
     home = folder / manifest.layout.folders[0]

@@ -18,7 +18,7 @@ _CONFIRMED = ("histopathology", "serial imaging showing no change", "single imag
 def write(manifest: Manifest, folder: Path, cast: Cast) -> None:
     """ISIC_NNNNNNN.jpg in random order; only of the training images the lesion is told."""
     layout, names = manifest.layout, manifest.layout.columns
-    if {*manifest.classes} != {*skin.CLASSES}:
+    if {*manifest.classes} != {*_COLUMNS}:
         raise UsageError(f"{manifest.name}: the phantom writes the classes {', '.join(_COLUMNS)} only")
     lesions = {(study.patient, study.lesion): study.label for study in cast.studies}
     told = dict(zip(lesions, misread(np.array([*lesions.values()]), manifest.twin.label_noise, cast.random)))

@@ -1,0 +1,90 @@
+"""BUSI: breast ultrasound images sorted into a folder a class, with masks of the lesions beside them."""
+
+import json
+import re
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from nbcore.data.images import read_image
+from nbcore.data.manifest import Manifest
+from nbcore.data.masks import rle_encode
+from nbcore.data.samples import RLE
+from nbcore.data.tables import first_folder, list_files, readable, tidy
+from nbcore.errors import UserError
+
+_PARTS = {"train": "train", "val": "valid", "test": "test"}  # a list's name of a split -> ours
+
+
+def read(manifest: Manifest, root: Path) -> pd.DataFrame:
+    """A row an image; exactly one class is 1.
+
+    The owner names no patients, so each image counts as its own. The mask of an image with several lesions is told in
+    run lengths, a normal image has none. Where a published split lies in the root, the images it does not list are
+    left out.
+    """
+    layout = manifest.layout
+    folders = [folder for names in layout.classes.values() for folder in names]
+    home = first_folder(root, layout.folders, folders, manifest.name)
+    table = pd.DataFrame(
+        [row for name in manifest.classes for row in _of_class(manifest, root, home, name)],
+        columns=["image", "class", "mask"],
+    )
+    table["name"] = table["image"].map(lambda image: PurePosixPath(image).name)
+    listed = next((root / file for file in layout.splits if (root / file).is_file()), None)
+    table = table.assign(split="train") if listed is None else _as_listed(table, listed, root / home)
+    return tidy(
+        len(table),
+        image=table["image"],
+        patient=table["name"],
+        study=table["name"],
+        split=table["split"],
+        mask=table["mask"],
+        **{f"label:{name}": (table["class"] == name).astype(np.float32) for name in manifest.classes},
+    )
+
+
+def _of_class(manifest: Manifest, root: Path, home: str, name: str) -> list[tuple[str, str, str]]:
+    """Image, class and mask of each image of a class."""
+    layout = manifest.layout
+    pattern = re.compile(layout.mask_pattern)
+    images, masks = [], {}
+    for file in sorted(file for folder in layout.classes[name] for file in list_files(root, home + folder)):
+        if file.endswith(layout.suffix):
+            if found := pattern.search(file):
+                masks.setdefault(file[: found.start()], []).append(file)
+            else:
+                images.append(file)
+    if not images:
+        places = " or ".join(f"{home}{folder}" for folder in layout.classes[name])
+        raise UserError(f"{manifest.name}: no {layout.suffix} images of class {name!r} under {root}: expected {places}")
+    outlined = name != layout.normal
+    return [
+        (image, name, _told(root, masks.get(image.removesuffix(layout.suffix), [])) if outlined else "")
+        for image in images
+    ]
+
+
+def _told(root: Path, masks: list[str]) -> str:
+    """The mask column of an image with these files."""
+    if len(masks) < 2:
+        return "".join(masks)
+    return RLE + ";".join(rle_encode(read_image(root / mask) > 0) for mask in masks)
+
+
+def _as_listed(table: pd.DataFrame, path: Path, home: Path) -> pd.DataFrame:
+    """The images that a published split lists, in its order."""
+    with readable(path):
+        lists = json.loads(path.read_text("utf-8"))
+    try:
+        rows = [(PurePosixPath(image).name, _PARTS[part]) for part, items in lists.items() for image, _, _ in items]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} does not hold lists of [path, label, class] named train, val and test: fetch it again"
+        ) from error
+    known = set(table["name"])
+    for name, _ in rows:
+        if name not in known:
+            raise UserError(f"{path} lists {name!r}, which is not under {home}: unpack the images again")
+    return pd.DataFrame(rows, columns=["name", "split"]).merge(table, on="name", how="left")
