@@ -3,16 +3,25 @@
 Apart from `settings` because the methods import torch, which is not wanted before a notebook is asked for.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 
-from nbcore.methods import kmat, med_unic, meduna, mflag, mgca
+from nbcore.methods import biomedcoop, cocoop, coop, kgcoop, kmat, med_unic, meduna, mflag, mgca
 from nbcore.methods.kmat import Solver
+from nbcore.methods.prompt_learning import PromptConfig
 from nbcore.models.text import Trainable
 from nbcore.settings import AdaptationSettings, BackboneSettings, ModalityPair, RunSettings, StudySettings
+from nbcore.validation import checked
 
 Baseline = Literal["coop", "kgcoop", "cocoop", "biomedcoop"]
+PROMPT_CONFIGS: dict[str, type[PromptConfig]] = {
+    "coop": coop.Config,
+    "cocoop": cocoop.Config,
+    "kgcoop": kgcoop.Config,
+    "biomedcoop": biomedcoop.Config,
+    "kmat": kmat.Config,
+}
 
 
 class MFlagSettings(mflag.Config, StudySettings):
@@ -155,19 +164,48 @@ class KMatSettings(kmat.Config, AdaptationSettings):
     solvers: list[Solver] = Field(
         ["proximal", "exact", "identity"], description="ours: further couplings that K-MaT is trained with"
     )
-    weights_tried: list[float] = Field(
+    weights_tried: list[NonNegativeFloat] = Field(
         [0.1, 10.0], description="ours: further fgw_weight, to see what high-end validation tells of them"
     )
     figure_2: str = Field("Chest", description="Fig. 2: its pair; the first one where it is absent")
     standin_pairs: dict[str, int] = Field(
-        {"skin": 1000, "clinical": 200, "ct": 1000, "chest": 200, "mammography": 1000, "ultrasound": 200},
+        {"skin": 1600, "clinical": 300, "ct": 1600, "chest": 300, "mammography": 1600, "ultrasound": 300},
         description="ours: pictures of the atlas that stand-ins learn from, of the low-end modalities fewer",
     )
+    standin_stem_epochs: int = Field(12, ge=1, description="ours: of the convolutions, which learn first")
+    standin_image_epochs: int = Field(10, ge=0, description="ours: of the image encoder, to which texts are then tuned")
+    standin_epochs: int = Field(12, ge=1, description="ours: of the text encoder")
 
     @property
     def data_sets(self) -> list[str]:
         sides = [side for pair in self.pairs.values() for side in pair.sides]
         return list(dict.fromkeys(side.partition("/")[0] for side in sides))
+
+    @field_validator("pairs")
+    @classmethod
+    def _low_ends_are_never_learnt_from(cls, pairs: dict[str, ModalityPair]) -> dict[str, ModalityPair]:
+        for side in {pair.low for pair in pairs.values()} & {pair.high for pair in pairs.values()}:
+            raise ValueError(f"{side} is the low end of one pair and the high end of one, too; it would be learnt from")
+        return pairs
+
+    @field_validator("descriptions")
+    @classmethod
+    def _each_modality_has_its_own(cls, source: str) -> str:
+        if source.endswith(".json"):
+            raise ValueError(f"{source} would give both modalities the same text; name a folder with a file for each")
+        return source
+
+    @model_validator(mode="after")
+    def _rivals_can_be_configured(self) -> Self:
+        for name, own in self.baselines.items():
+            checked(PROMPT_CONFIGS[name], own, f"baselines.{name}")
+        return self
+
+    @model_validator(mode="after")
+    def _ablation_has_losses_to_leave_out(self) -> Self:
+        if self.ablation and not (self.anchor_weight and self.fgw_weight):
+            raise ValueError("Table 3 leaves out losses of weight above 0: set ablation false, or the weights above 0")
+        return self
 
 
 SETTINGS: dict[str, type[RunSettings]] = {

@@ -156,6 +156,9 @@ class AdaptationSettings(RunSettings):
     )
     standin_stem_epochs: int = Field(24, ge=1, description="ours: of the convolutions, which learn first")
     standin_epochs: int = Field(8, ge=1, description="ours: of both encoders")
+    standin_image_epochs: int = Field(
+        0, ge=0, description="ours: of the image encoder alone, to which texts are then tuned; 0: both learn together"
+    )
     standin_size: int = Field(56, ge=56, multiple_of=8, description="ours: side of what stand-ins see, pixels")
 
     @field_validator("template")

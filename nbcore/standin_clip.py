@@ -17,10 +17,11 @@ from nbcore.config import TrainConfig
 from nbcore.data.batches import Columns
 from nbcore.data.phantom.atlas import draw_atlas
 from nbcore.errors import UsageError
-from nbcore.methods.image_text import ImageText
+from nbcore.methods.image_text import ImageClassifier, ImageText, LockedImageText
 from nbcore.models.biomedclip import small_biomedclip
 from nbcore.models.clip import VisionLanguage, small_clip
 from nbcore.models.medclip import small_medclip
+from nbcore.tasks.clip_features import unit_features
 from nbcore.train import fit
 
 # name -> what it stands for
@@ -41,8 +42,13 @@ def train_standin_clip(
     stem_epochs: int,
     epochs: int,
     threads: int,
+    image_epochs: int = 0,
 ) -> None:
     """Train the stand-in `name` on so many pictures of each kind, and save it under `directory`.
+
+    Picture and caption are brought together by both encoders in `epochs`; or, with `image_epochs`, the whole image
+    encoder learns the classes for so many more, and in `epochs` the text encoder is tuned to what it sees then. Where
+    kinds are many and their classes few, the first way leaves little of what the stem has learnt.
 
     Raises:
         UsageError: no such stand-in.
@@ -59,11 +65,18 @@ def train_standin_clip(
     stem = StemClassifier(model.stem, int(atlas.labels.max()) + 1)
     fit(stem, classes, config, seed=_SEED, directory=directory / "stem", transform=view)
     columns = {**classes.columns, "ids": model.tokenize(captions)}
-    config = _config(len(captions), epochs, 1e-3, threads)
-    both = ImageText(model)
-    fit(
-        both, OneKindBatches(columns, atlas.kinds), config, seed=_SEED, directory=directory / "training", transform=view
-    )
+    if image_epochs:
+        config = _config(len(captions), image_epochs, 1e-3, threads)
+        encoder = ImageClassifier(model, int(atlas.labels.max()) + 1)
+        fit(encoder, classes, config, seed=_SEED, directory=directory / "image", transform=view)
+        margin = (atlas.images.shape[1] - image_size) // 2
+        centre = slice(margin, margin + image_size)
+        columns["features"] = unit_features(model, columns.pop("image")[:, centre, centre])
+        method, view, learning_rate = LockedImageText(model), None, 2e-3
+    else:
+        method, learning_rate = ImageText(model), 1e-3
+    data, config = OneKindBatches(columns, atlas.kinds), _config(len(captions), epochs, learning_rate, threads)
+    fit(method, data, config, seed=_SEED, directory=directory / "training", transform=view)
     model.save(directory)
 
 
@@ -97,16 +110,17 @@ class StemClassifier(nn.Module):
 class OneKindBatches(Columns):
     """Rows of which a batch holds one kind only, so that it is not enough to tell the kinds apart.
 
-    A number stands for one row of every kind; the first number of a batch says which kind is meant. So each kind is
-    gone through once an epoch, in expectation; a row may be met twice in one batch.
+    A number stands for one row of every kind; the kind that is meant is that of the row with the first number of a
+    batch. So each kind is gone through once an epoch, in expectation; a row may be met twice in one batch.
     """
 
     def __init__(self, columns: Mapping[str, np.ndarray | Tensor], kinds: np.ndarray):
         super().__init__(columns)
-        self._members = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+        self._kinds = kinds
+        self._members = {kind: np.flatnonzero(kinds == kind) for kind in np.unique(kinds)}
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        members = self._members[indices[0] % len(self._members)]
+        members = self._members[self._kinds[indices[0]]]
         return super().__getitems__([int(members[i * len(members) // len(self)]) for i in indices])
 
 

@@ -26,9 +26,10 @@ from nbcore.methods.text_classifier import fit_text_classifier, text_accuracy
 from nbcore.models.clip import CLIP_MEAN, CLIP_STD, VisionLanguage
 from nbcore.notebook_settings import MedUnaSettings
 from nbcore.settings import BackboneSettings
-from nbcore.study_backbones import StudyBackbones, in_batches
+from nbcore.study_backbones import StudyBackbones
 from nbcore.study_base import device
 from nbcore.tasks import tpt
+from nbcore.tasks.clip_features import in_batches
 from nbcore.tasks.zero_shot import class_scores, class_weights
 from nbcore.train import History, fit
 from nbcore.validation import checked

@@ -1,7 +1,6 @@
 """The vision-language backbones of an adaptation study, published or stand-ins, and what they see and read, cached."""
 
 import hashlib
-from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from nbcore.cache import stage
 from nbcore.data import Samples, colour_cache, load_manifest
@@ -21,9 +19,8 @@ from nbcore.models.vision_language import load_standin, vision_language
 from nbcore.settings import AdaptationSettings, BackboneSettings
 from nbcore.standin_clip import STANDINS, train_standin_clip
 from nbcore.study_base import StudyBase, device
+from nbcore.tasks.clip_features import unit_features
 from nbcore.validation import nearest
-
-_BATCH = 256  # pictures a forward pass without gradient
 
 
 class StudyBackbones(StudyBase):
@@ -56,8 +53,10 @@ class StudyBackbones(StudyBase):
         return self._backbones[title][2]
 
     def standins(self) -> list[str]:
-        """The backbones in whose place a stand-in serves; they are trained side by side."""
+        """The backbones in whose place a stand-in serves; trained side by side, a single one with all threads."""
         titles = list(self.settings.backbones)
+        if len(titles) == 1:
+            return [title for title in titles if self.is_standin(title)]
         found = self.run_all("is_standin", [((title,), {}) for title in titles], "backbones")
         return [title for title, standin in zip(titles, found) if standin]
 
@@ -72,11 +71,12 @@ class StudyBackbones(StudyBase):
         try:
             loaded = vision_language(asked.model, asked.weights, self.settings.download, **self._options(asked))
         except UserError as error:
-            if not self.settings.standin_fallback:
+            if isinstance(error, UsageError) or not self.settings.standin_fallback:
                 raise
             print(f"{error} Falling back on a stand-in trained on phantom pictures.")
             return self._standin(next(name for name, stands_for in STANDINS.items() if stands_for == asked.model))
-        key = digest([_content(loaded), loaded.mean, loaded.std])
+        words = loaded.tokenizer.get_vocab() if hasattr(loaded, "tokenizer") else None  # CLIP's is the same for all
+        key = digest([_content(loaded), loaded.configuration(), words])
         return loaded.to(device()), key, False
 
     def _options(self, asked: BackboneSettings) -> dict[str, Any]:
@@ -89,16 +89,19 @@ class StudyBackbones(StudyBase):
 
     def _standin(self, name: str) -> tuple[VisionLanguage, str, bool]:
         settings = self.settings
+        threads = settings.threads * (settings.jobs if len(settings.backbones) == 1 else 1)
         sizes = {
             "image_size": settings.standin_size,
             "stem_epochs": settings.standin_stem_epochs,
             "epochs": settings.standin_epochs,
-            "threads": settings.threads,
+            "image_epochs": settings.standin_image_epochs,
+            "threads": threads,
         }
         key = {"name": name, "pairs": settings.standin_pairs, **sizes}
 
         def build(folder: Path) -> None:
             train_standin_clip(name, settings.standin_pairs, folder, **sizes)
+            torch.set_num_threads(settings.threads)
 
         folder = stage("backbones", key, build, self.cache_root).path
         model = load_standin(folder, **self._changes(name))
@@ -180,21 +183,6 @@ class StudyBackbones(StudyBase):
         key = {"backbone": self.backbone_key(title), "texts": digest(texts), "threads": self.settings.threads}
         features = np.load(stage("clip_texts", key, build, self.cache_root).path / "features.npy")
         return F.normalize(torch.from_numpy(features), dim=1).numpy() if unit else features
-
-
-def unit_features(model: VisionLanguage, pictures: np.ndarray) -> np.ndarray:
-    """What the backbone makes of pictures uint8 (n, S, S, 3) without prompts: float32 (n, D), rows of length 1."""
-    return F.normalize(in_batches(model, model.image_features, pictures), dim=1).numpy()
-
-
-@torch.no_grad()
-def in_batches(model: VisionLanguage, function: Callable[[Tensor], Tensor], pictures: np.ndarray) -> Tensor:
-    """A function of normalised images (B, 3, S, S) of pictures uint8 (n, S, S, 3), on the CPU."""
-    found = []
-    for start in range(0, len(pictures), _BATCH):
-        pixels = torch.from_numpy(np.array(pictures[start : start + _BATCH])).permute(0, 3, 1, 2).to(device())
-        found.append(function(model.normalize(pixels)).float().cpu())
-    return torch.cat(found)
 
 
 def _content(model: VisionLanguage) -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
 
 from nbcore.analysis.geometry import distance_correlation
 from nbcore.data.descriptions import load_descriptions
@@ -32,7 +34,13 @@ ABLATION: dict[str, dict[str, Any]] = {
     "row 5": {**_SPECIFIC, "anchor_weight": 0.0},
     "row 6": {"class_specific": False, "modality_specific": True},
     "row 7": {"class_specific": True, "modality_specific": False},
-    "row 8": {},
+    "row 8": _SPECIFIC,
+}
+_SOLVERS: dict[str, dict[str, Any]] = {
+    "entropic": {"solver": "entropic"},
+    "entropic, relative epsilon": {"solver": "entropic", "relative": True},
+    "proximal": {"solver": "proximal"},
+    "exact": {"solver": "exact"},
 }
 SETTINGS = {"high": "Hi", "low": "Lo"}  # side -> what the paper's tables call it
 
@@ -53,14 +61,15 @@ class KMatStudy(StudyPrompts):
                 rows += [(pair, name, f"{side}, {split}", "images", count) for split, count in counts.items()]
         return pd.DataFrame(rows, columns=["pair", "side", "setting", "metric", "count"])
 
-    def description_examples(self, pair: str) -> pd.DataFrame:
-        """How many descriptions each class has in each modality of a pair, and one to read."""
+    def description_examples(self) -> pd.DataFrame:
+        """How many descriptions each class is given in each modality, and the first of them."""
         rows = []
-        for name in self.settings.pairs[pair].sides:
+        for name in dict.fromkeys(side for pair in self.settings.pairs.values() for side in pair.sides):
             found = load_descriptions(self.settings.descriptions, self.manifest(name), name.partition("/")[2])
+            used = min(self.settings.descriptions_each, *map(len, found.values()))
             for label, own in found.items():
-                rows.append({"modality": self.modality(name), "class": label, "sentences": len(own), "one": own[0]})
-        return pd.DataFrame(rows).set_index(["modality", "class"])
+                rows.append({"pictures": name, "class": label, "sentences": used, "for example": own[0]})
+        return pd.DataFrame(rows).set_index(["pictures", "class"])
 
     # --- what was learnt
 
@@ -74,24 +83,40 @@ class KMatStudy(StudyPrompts):
         return pd.DataFrame(rows, columns=["method", "dataset", "seed", "accuracy"])
 
     def structure(self, found: Mapping[Key, Prompts]) -> pd.DataFrame:
-        """Correlation of the classes' distances in the two modalities' prompts: method, dataset, seed, correlation."""
+        """Correlation of the classes' distances in the two modalities' prompts: method, dataset, seed, correlation.
+        Pairs of two classes have one distance a side, and are left out."""
         rows = [
             (*key, distance_correlation(*prompts.texts.numpy()))
             for key, prompts in found.items()
-            if prompts.texts is not None
+            if prompts.texts is not None and len(self.classes(key[1])) > 2
         ]
-        return pd.DataFrame(rows, columns=["method", "dataset", "seed", "correlation"])
+        table = pd.DataFrame(rows, columns=["method", "dataset", "seed", "correlation"])
+        lost = table.loc[table["correlation"].isna(), "dataset"]  # equal distances have no correlation
+        return table[~table["dataset"].isin(lost)]
 
     def couplings(self, pair: str, prompts: Prompts) -> dict[str, np.ndarray]:
-        """Couplings of learnt prompts by every solver, at the study's epsilon: solver -> (C, C)."""
+        """Couplings of learnt prompts, as unit vectors, by every solver at the study's epsilon: solver -> (C, C)."""
+        return {name: self._coupling(prompts.texts, **changes) for name, changes in _SOLVERS.items()}
+
+    def closeness(self, prompts: Prompts) -> pd.DataFrame:
+        """What becomes of the coupling when learnt prompts move together: solver, cosine (mean, between two classes of
+        one modality), diagonal (mass on the diagonal).
+
+        The classes of each modality are drawn towards their mean by shares from 0 on; the matching stays the same.
+        """
+        rows, centre = [], prompts.texts.mean(dim=1, keepdim=True)  # (2, 1, D)
+        others = ~torch.eye(prompts.texts.shape[1], dtype=torch.bool)
+        for share in np.linspace(0, 0.95, 20):
+            points = F.normalize(prompts.texts + share * (centre - prompts.texts), dim=-1)
+            cosine = float((points @ points.transpose(1, 2))[:, others].mean())
+            for name, changes in _SOLVERS.items():
+                rows.append((name, cosine, float(np.trace(self._coupling(points, **changes)))))
+        return pd.DataFrame(rows, columns=["solver", "cosine", "diagonal"])
+
+    def _coupling(self, points: torch.Tensor, **changes: Any) -> np.ndarray:
         config = self.config()
-        points = prompts.texts.double()
-        found = {
-            solver: transport.coupling(*points, solver=solver, alpha=config.alpha, epsilon=config.epsilon).numpy()
-            for solver in ("entropic", "proximal", "exact")
-        }
-        relative = transport.coupling(*points, alpha=config.alpha, epsilon=config.epsilon, relative=True)
-        return {**found, "entropic, relative epsilon": relative.numpy()}
+        settings = {name: getattr(config, name) for name in ("alpha", "epsilon", "iterations", "inner_iterations")}
+        return transport.coupling(*points.double(), **settings, **changes).numpy()
 
     # --- the final test
 
@@ -176,9 +201,10 @@ class KMatStudy(StudyPrompts):
         return pair if pair in self.settings.pairs else next(iter(self.settings.pairs))
 
     def traces(self, found: Mapping[Key, Prompts], method: str) -> dict[str, list[float]]:
-        """Mass on the coupling's diagonal by epoch of each pair, first seed."""
-        runs = {pair: found[method, pair, self.seeds[0]].history for pair in self.settings.pairs}
-        return {pair: history.epochs()["diagonal"] for pair, history in runs.items()}
+        """Mass on the coupling's diagonal, mean over the steps of each epoch, of each pair, first seed; nothing where
+        there was no transport."""
+        runs = {pair: found[method, pair, self.seeds[0]].history.epochs() for pair in self.settings.pairs}
+        return {pair: epochs["diagonal"] for pair, epochs in runs.items() if "diagonal" in epochs}
 
     def losses(self, found: Mapping[Key, Prompts], method: str) -> dict[str, dict[str, list[float]]]:
         """Pair -> losses of a method by epoch, first seed."""

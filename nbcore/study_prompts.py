@@ -19,14 +19,16 @@ from torch import Tensor
 
 from nbcore.cache import stage
 from nbcore.checkpoint import NO_INFLUENCE
+from nbcore.config import TrainConfig
 from nbcore.data import Samples, views
 from nbcore.data.batches import Columns
 from nbcore.data.descriptions import load_descriptions
+from nbcore.errors import UserError
 from nbcore.files import atomic_path, atomic_write, digest
 from nbcore.methods import biomedcoop, cocoop, coop, kgcoop, kmat
 from nbcore.methods.prompt_learning import PromptConfig, PromptLearner
 from nbcore.models.clip import VisionLanguage
-from nbcore.notebook_settings import KMatSettings
+from nbcore.notebook_settings import PROMPT_CONFIGS, KMatSettings
 from nbcore.study_backbones import StudyBackbones
 from nbcore.study_base import device
 from nbcore.tasks.few_shot import draw_shots, scarce
@@ -37,18 +39,8 @@ from nbcore.validation import checked
 Key = tuple[str, str, int]  # label of the method, pair, seed
 Side = Literal["high", "low"]
 SIDES: tuple[Side, ...] = ("high", "low")
-CONFIGS: dict[str, type[PromptConfig]] = {
-    "coop": coop.Config,
-    "cocoop": cocoop.Config,
-    "kgcoop": kgcoop.Config,
-    "biomedcoop": biomedcoop.Config,
-    "kmat": kmat.Config,
-}
-# What rivals take from the study; all else is their own, or the study's `baselines`.
-LIKE_FOR_LIKE = (
-    *("threads", "precision", "epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "schedule"),
-    *("warmup_epochs", "warmup_lr", "augmentation", "context_length", "position"),
-)
+# What rivals take from the study unless their variant or `baselines` say otherwise; all else is their own.
+LIKE_FOR_LIKE = {*TrainConfig.model_fields, "context_length", "context_init", "position", "augmentation"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,18 @@ class StudyPrompts(StudyBackbones):
         return next(iter(self.settings.backbones))
 
     def begin_final_test(self) -> None:
-        """Break the seal of the low-end pictures; nothing is learnt from here on."""
+        """Break the seal of the low-end pictures; no prompt is learnt from here on.
+
+        Raises:
+            UserError: a low-end test picture is among the high-end ones that were learnt from.
+        """
+        for name, pair in self.settings.pairs.items():
+            high = self.samples(pair.high)
+            learnt = {high.contents[row] for seed in self.seeds for row in self.shots(name, seed)[0]}
+            low = self.samples(pair.low)
+            if same := learnt & set(low.split("test").contents):
+                image = low.table["image"][low.contents.index(same.pop())]
+                raise UserError(f"{pair.low}: {image} is among the pictures of {pair.high} that were learnt from")
         self._final_test = True
 
     def images(self, samples: Samples) -> np.ndarray:
@@ -100,9 +103,11 @@ class StudyPrompts(StudyBackbones):
 
     def _refuse_sealed(self, samples: Samples) -> None:
         """RuntimeError for low-end pictures before the final test."""
+        if self._final_test:
+            return
         low = [self.samples(pair.low) for pair in self.settings.pairs.values()]
         shown = {samples.root / image for image in samples.table["image"]}
-        if not self._final_test and any(shown & {own.root / image for image in own.table["image"]} for own in low):
+        if any(shown & {own.root / image for image in own.table["image"]} for own in low):
             raise RuntimeError(
                 f"{samples.name}: low-end pictures are read in the final test, when all prompts are learnt"
             )
@@ -147,7 +152,9 @@ class StudyPrompts(StudyBackbones):
         self, methods: Mapping[str, tuple[str, Mapping[str, Any]]], pairs: list[str] | None = None
     ) -> dict[Key, Prompts]:
         """Prompts on all pairs and seeds of methods by label: each is `prompts(method, ..., **changes)` of a (method,
-        changes)."""
+        changes). RuntimeError once the final test has begun."""
+        if self._final_test:
+            raise RuntimeError("the final test has begun: no prompt is learnt from here on")
         todo = {
             (label, pair, seed): ((method, pair, seed), dict(changes))
             for label, (method, changes) in methods.items()
@@ -186,11 +193,13 @@ class StudyPrompts(StudyBackbones):
 
     def config(self, method: str = "kmat", **changes: Any) -> PromptConfig:
         """A method's configuration in this study, with changes."""
-        kind, settings = CONFIGS[method], self.settings
+        kind, settings = PROMPT_CONFIGS[method], self.settings
         if method == "kmat":
             values = {name: getattr(settings, name) for name in kind.model_fields}
         else:
-            values = {name: getattr(settings, name) for name in LIKE_FOR_LIKE} | settings.baselines.get(method, {})
+            own = settings.baselines.get(method, {})
+            native = kind.VARIANTS.get(own.get("variant", "recommended"), {})
+            values = {name: getattr(settings, name) for name in LIKE_FOR_LIKE - native.keys()} | own
         return checked(kind, {**values, **changes}, method)
 
     def learner(self, method: str, pair: str, config: PromptConfig, seed: int = 0) -> PromptLearner:

@@ -183,9 +183,9 @@ def test_accuracies_and_both_harmonic_means(tested):
     assert study.both_ends(runs)[["seed", "high", "low"]].values.tolist() == [[0, 20, 60], [1, 60, 20]]
 
 
-def test_high_end_validation_is_blind_to_the_weight_of_transport(learnt):
+def test_high_end_validation_is_blind_to_the_weight_of_transport(root):
     """The gap of the paper's protocol: what differs in fgw_weight alone has one high-end prompt."""
-    study, _, _ = learnt
+    study = open_study(root)
     found = study.learn({f"{w}": ("kmat", {"fgw_weight": w}) for w in (0.0, 10.0)}, ["Breast"])
     high = [prompts.texts[0] for prompts in found.values()]
     low = [prompts.texts[1] for prompts in found.values()]
@@ -213,6 +213,59 @@ def test_sides_with_other_classes_are_one_sentence(root):
         open_study(root, pairs={"odd": {"high": "dmid", "low": "cc-ccii"}})
 
 
+def test_no_prompt_is_learnt_once_the_final_test_has_begun(tested):
+    study, _ = tested
+    with pytest.raises(RuntimeError, match="no prompt is learnt"):
+        study.learn({"K-MaT": ("kmat", {})})
+
+
+def test_a_picture_of_both_ends_is_refused(learnt, root, monkeypatch):
+    study = open_study(root)
+    monkeypatch.setattr(type(study.samples("busi")), "contents", ["same"] * 120)
+    with pytest.raises(UserError, match="is among the pictures of derm7pt/dermoscopy that were learnt from"):
+        study.begin_final_test()
+
+
+def test_rivals_are_trained_like_kmat_or_by_their_own_variant(root):
+    study = open_study(root, learning_rate=0.02, clip_norm=1.0)
+    assert (study.config("coop").learning_rate, study.config("coop").clip_norm) == (0.02, 1.0)
+    own = open_study(root, baselines={"coop": {"variant": "official"}, "kgcoop": {"variant": "paper", "epochs": 7}})
+    coop, kgcoop = own.config("coop"), own.config("kgcoop")
+    assert (coop.epochs, coop.batch_size, coop.augmentation, coop.context_init) == (100, 32, "crop", "a photo of a")
+    assert (kgcoop.epochs, kgcoop.batch_size, kgcoop.distance) == (7, 128, "euclidean")
+
+
+def test_closer_classes_have_a_more_uniform_coupling(learnt):
+    study, found, _ = learnt
+    table = study.closeness(found["K-MaT", "Skin", 0])
+    entropic = table[table["solver"] == "entropic"].sort_values("cosine")["diagonal"].to_numpy()
+    assert entropic[-1] < entropic[0] and abs(entropic[-1] - 1 / 5) < 0.05
+    assert (table["diagonal"] <= 1 + 1e-9).all()
+
+
+def test_pairs_of_two_classes_have_no_structure_to_keep(learnt, monkeypatch):
+    study, found, _ = learnt
+    assert len(study.structure(found))
+    monkeypatch.setattr(study, "classes", lambda pair: ("a", "b"))
+    assert study.structure(found).empty
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"pairs": {"odd": {"high": "dmid", "low": "dmid"}}}, "dmid is the low end of one pair and the high end"),
+        ({"descriptions": "mine.json"}, "would give both modalities the same text; name a folder"),
+        ({"fgw_weight": 0.0}, "set ablation false, or the weights above 0"),
+        ({"weights_tried": [-1.0]}, "greater than or equal to 0"),
+        ({"factorized": True, "modality_specific": False}, "set modality_specific, too"),
+        ({"baselines": {"coop": {"epochs": 0}}}, "baselines.coop: epochs"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_sentence(root, changes, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        open_study(root, **changes)
+
+
 @pytest.mark.parametrize("side", ["derm7pt", "derm7pt/dermoscpy", "busi/clinical"])
 def test_an_unknown_modality_is_one_sentence(root, side):
     with pytest.raises(UsageError, match=f"there is no modality '{side}'"):
@@ -236,9 +289,8 @@ def test_fewer_images_than_shots_is_told_and_goes_on(root):
 
 
 def test_an_unknown_key_of_a_baseline_names_its_nearest(root):
-    study = open_study(root, baselines={"coop": {"context_lenth": 3}})
     with pytest.raises(UsageError, match=r"unknown key 'context_lenth' \(did you mean 'context_length'"):
-        study.config("coop")
+        open_study(root, baselines={"coop": {"context_lenth": 3}})
 
 
 def test_cropped_pictures_are_learnt_from_where_asked_for(root):

@@ -60,11 +60,33 @@ def coupling_trace(traces: Mapping[str, Sequence[float]], classes: Mapping[str, 
     axis.axhline(1.0, color="0.4", linestyle="--", linewidth=1)
     uniform = {count: f"uniform, N = {count}" for count in sorted(set(classes.values()))}
     for height, told in {1.0: "identity", **{1 / count: told for count, told in uniform.items()}}.items():
-        look = {"ha": "right", "va": "bottom", "fontsize": 7, "color": "0.4"}
+        below = height == min(1 / count for count in classes.values()) and len(uniform) > 1
+        look = {"ha": "right", "va": "top" if below else "bottom", "fontsize": 7, "color": "0.4"}
         axis.text(0.99, height, told, transform=axis.get_yaxis_transform(), **look)
     axis.set(xlabel="epoch", ylabel="diagonal mass of the coupling", ylim=(0, 1.09))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(loc="outside lower center", ncols=min(len(traces), 4), fontsize=8, frameon=False)
+    return fig
+
+
+def coupling_by_closeness(table: pd.DataFrame, classes: int) -> Figure:
+    """Mass on the diagonal of the coupling against how close the classes of a modality lie, a line a solver.
+
+    Dashed: 1/N, the uniform coupling.
+
+    Args:
+        table: solver, cosine in [-1, 1] (mean between two classes), diagonal in [0, 1].
+        classes: N.
+    """
+    fig, axis = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
+    solvers = list(dict.fromkeys(table["solver"]))
+    for number, (colour, solver) in enumerate(zip(sns.color_palette("colorblind", len(solvers)), solvers)):
+        own = table[table["solver"] == solver]
+        style = {"color": colour, "marker": _MARKERS[number % len(_MARKERS)], "markersize": 4, "linewidth": 1.2}
+        axis.plot(own["cosine"], own["diagonal"], label=solver, **style)
+    axis.axhline(1 / classes, color="0.4", linestyle="--", linewidth=1)
+    axis.set(xlabel="mean cosine between the classes of a modality", ylabel="diagonal mass", ylim=(0, 1.09))
+    fig.legend(loc="outside lower center", ncols=min(len(solvers), 4), fontsize=8, frameon=False)
     return fig
 
 

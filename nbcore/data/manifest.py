@@ -1,6 +1,7 @@
 """Manifests: what is known of a data set, and where its things are. One YAML file each, strictly validated."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -161,6 +162,15 @@ def load_manifest(name_or_path: str | Path) -> Manifest:
         path = MANIFESTS / f"{name_or_path}.yaml"
         if not path.is_file():
             raise UsageError(f"unknown data set {str(name_or_path)!r}{nearest(str(name_or_path), list_manifests())}")
+    try:
+        return _parse(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise UsageError(f"cannot read the manifest {path}: {error}") from error
+
+
+@cache
+def _parse(path: Path, modified: int) -> Manifest:
+    """The manifest in a file that was last `modified` then; parsing takes longer than a step of training."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -66,7 +66,7 @@ class Samples:
         """The rows of one view; UserError if there are none."""
         if not (rows := self.table["view"] == view).any():
             raise UserError(f"{self.name}: no image under {self.root} is a {view!r}: fetch them, or name another view")
-        return self.subset(rows)
+        return replace(self.subset(rows), name=f"{self.name}/{view}")
 
     def pairs(self, min_words: int = 3) -> "Samples":
         """The rows whose report has at least `min_words` words; UserError if there are none."""

@@ -5,11 +5,11 @@ Shapes: B images, D width shared by image and text, N classes, M context words, 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from nbcore.config import Variant, Variants
@@ -53,6 +53,12 @@ class Config(Variants, PromptConfig):
     iterations: int = Field(100, ge=1, description="Sect. 3.1: max 100; taken for the outer ones")
     inner_iterations: int = Field(1000, ge=1, description="ours: Sinkhorn iterations of each outer one (POT's default)")
 
+    @model_validator(mode="after")
+    def _what_is_shared_is_shared_by_modalities(self) -> Self:
+        if self.factorized and not self.modality_specific:
+            raise ValueError("factorized contexts are those of modalities: set modality_specific, too")
+        return self
+
 
 class KMat(PromptLearner):
     """Class prompts of two modalities whose contexts are learnt: only the high-end ones see images.
@@ -91,11 +97,11 @@ class KMat(PromptLearner):
             )
         starts = [self.context.data]
         starts += [context_start(backbone, len(names), config, generator) for _ in range(config.modality_specific)]
-        self.context = nn.Parameter(torch.stack([own if own.dim() == 3 else own[None] for own in starts]))
+        context = torch.stack([own if own.dim() == 3 else own[None] for own in starts])
         self.shared = None
-        if config.factorized:
-            start = context_start(backbone, len(names), config, generator)
-            self.shared = nn.Parameter(start if start.dim() == 3 else start[None])  # (1 or N, M, d)
+        if config.factorized:  # what is shared starts as a context does, and the modalities' own parts at 0
+            self.shared, context = nn.Parameter(context[0]), torch.zeros_like(context)  # (1 or N, M, d)
+        self.context = nn.Parameter(context)
         if config.modality_words:
             names = [f"{name} in a {modality}" for modality in modalities for name in names]
             self.prompts = backbone.prompts(names, self.context.shape[-2], config.position)
@@ -109,8 +115,8 @@ class KMat(PromptLearner):
 
         Returns:
             Scalars: "cross_entropy", whose gradient reaches the high-end context; "anchor" and "fgw", weighted; of them
-            "fgw" reaches the low-end one alone; their sum "total"; and "diagonal", the mass on the coupling's diagonal
-            (1: each class goes to itself; 1 / N: uniform). A loss of weight 0 is left out.
+            "fgw" reaches the low-end one alone, and what is shared; their sum "total"; and "diagonal", the mass on the
+            coupling's diagonal (1: each class goes to itself; 1 / N: uniform). A loss of weight 0 is left out.
         """
         config = self.config
         images, texts = self.image_features(batch), self.text_features()  # (B, D), (2, N, D)

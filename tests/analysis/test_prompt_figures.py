@@ -100,3 +100,12 @@ def test_high_and_low_end_lie_over_harmonic_means():
     assert sum(len(path.vertices) > 0 for path in lines.get_paths()) >= 3
     assert chest.get_xlim() == breast.get_xlim() == (46, 81) and chest.get_ylim() == (20, 47)
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["CoOp", "K-MaT"]
+
+
+def test_a_line_a_solver_over_how_close_the_classes_are():
+    table = pd.DataFrame({"solver": ["a", "a", "b"], "cosine": [0.1, 0.9, 0.1], "diagonal": [1.0, 0.4, 0.8]})
+    fig = figures.coupling_by_closeness(table, 3)
+    first, second, uniform = fig.axes[0].lines
+    assert first.get_xdata().tolist() == [0.1, 0.9] and first.get_ydata().tolist() == [1.0, 0.4]
+    assert second.get_ydata().tolist() == [0.8] and uniform.get_ydata()[0] == 1 / 3
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b"]

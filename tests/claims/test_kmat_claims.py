@@ -85,3 +85,8 @@ def test_two_seeds_decide_nothing_and_absent_methods_are_left_out():
     found = claims(few[few["method"] != "KgCoOp"], ablation().iloc[:0], structure())
     assert {claim.verdict for claim in found} == {"inconclusive"}
     assert not [claim.key for claim in found if "kgcoop" in claim.key or "transport" in claim.key]
+
+
+def test_without_correlations_the_structure_is_not_judged():
+    found = verdicts(claims(runs(), ablation(), structure().iloc[:0]))
+    assert "spread: with anchoring" in found and not [key for key in found if key.startswith("structure")]

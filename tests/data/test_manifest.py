@@ -13,15 +13,21 @@ from nbcore.errors import UsageError
 from nbcore.paths import MANIFESTS
 
 NAMES = [
+    "busi",
+    "cc-ccii",
     "chexlocalize",
     "chexpert",
     "covid-chestxray",
+    "covid-pneumonia-cxr",
     "covidx",
+    "derm7pt",
+    "dmid",
     "idrid",
     "isic2018",
     "kermany",
     "mimic-cxr",
     "montgomery-tb",
+    "mra-midas",
     "nih-chestxray14",
     "object-cxr",
     "padchest",
@@ -55,6 +61,10 @@ def test_every_data_set_is_listed_and_valid() -> None:
         ("montgomery-tb", 138, (82, 28, 28), None),
         ("idrid", 516, (330, 83, 103), None),
         ("isic2018", 11720, (10015, 193, 1512), None),
+        ("derm7pt", 2022, (826, 406, 790), None),
+        ("covid-pneumonia-cxr", 6432, (4595, 923, 914), None),
+        ("dmid", 510, (356, 76, 78), None),
+        ("busi", 780, (389, 155, 236), None),
     ],
 )
 def test_counts_are_the_published_ones(name: str, images: int, default: tuple, listed: tuple | None) -> None:
@@ -86,7 +96,8 @@ def test_prevalences_name_findings_or_classes_of_their_world() -> None:
         twin = load_manifest(name).twin
         assert set(twin.prevalence) <= set(names[twin.world])
         if twin.world != "chest":  # so that small twins have every class in every split
-            assert sum(twin.prevalence.values()) == pytest.approx(1) and min(filter(None, twin.prevalence.values())) >= 0.06
+            shares = list(filter(None, twin.prevalence.values()))
+            assert sum(shares) == pytest.approx(1) and min(shares) >= 0.06
 
 
 def test_sets_of_one_class_an_image_have_phrases_and_a_modality() -> None:
@@ -96,6 +107,8 @@ def test_sets_of_one_class_an_image_have_phrases_and_a_modality() -> None:
         "kermany": "chest radiograph",
         "montgomery-tb": "chest radiograph",
         "shenzhen-tb": "chest radiograph",
+        "derm7pt": "dermoscopic image",
+        "mra-midas": "dermoscopic image",
     }.items():
         manifest = load_manifest(name)
         assert set(manifest.phrases) == set(manifest.classes) and manifest.modality == modality

@@ -14,15 +14,21 @@ from nbcore.data.phantom.twins.cast import draw_cast, recorded
 from nbcore.errors import UsageError, UserError
 
 NAMES = [
+    "busi",
+    "cc-ccii",
     "chexlocalize",
     "chexpert",
     "covid-chestxray",
+    "covid-pneumonia-cxr",
     "covidx",
+    "derm7pt",
+    "dmid",
     "idrid",
     "isic2018",
     "kermany",
     "mimic-cxr",
     "montgomery-tb",
+    "mra-midas",
     "nih-chestxray14",
     "object-cxr",
     "padchest",
@@ -32,7 +38,9 @@ NAMES = [
 ]
 
 NUMBERED = {"chexlocalize", "chexpert", "idrid", "isic2018", "kermany", "nih-chestxray14", "object-cxr"}  # names count
-ELSEWHERE = {"kermany", "shenzhen-tb", "montgomery-tb", "idrid", "isic2018"}  # names that tell the class, other worlds
+# names that tell the class, and worlds that are tested with their data sets
+ELSEWHERE = {"kermany", "shenzhen-tb", "montgomery-tb", "idrid", "isic2018"}
+ELSEWHERE |= {"busi", "cc-ccii", "covid-pneumonia-cxr", "derm7pt", "dmid", "mra-midas"}
 
 
 def _content(root: Path) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     """A row a slice that is taken (see `middle`), in order of patient, scan and slice; exactly one class is 1.
 
     A patient is known by number, whichever class folder names it, so that nobody can be in two splits; a scan that lies
-    in two places is read once. Raises UserError for a class without slices.
+    in two places of one class is read once. Raises UserError for a class without slices.
     """
     layout = manifest.layout
     if {*layout.class_folders} != {*manifest.classes}:

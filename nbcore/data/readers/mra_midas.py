@@ -22,6 +22,9 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     path = _table(layout, root, manifest.name)
     table = read_table(path, list(names.model_dump().values()), text=list(names.model_dump().values()))
     table = table.rename(columns={theirs: ours for ours, theirs in names}).apply(lambda column: column.str.strip())
+    owner = {_plain(text): name for name, texts in layout.pathologies.items() for text in texts}
+    table["class"] = table["pathology"].map(_plain).map(owner)
+    table = table[table["class"].notna() & (table["control"] != layout.control)]
     known = {*layout.views, *layout.other_distances}
     if (odd := ~table["distance"].isin(known)).any():
         row = int(odd.idxmax())
@@ -29,10 +32,7 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
             f"{path}, row {row + 2}: the {names.distance} {table['distance'][row]!r} is none of "
             f"{', '.join(map(repr, sorted(known)))}: fetch the table again, or name it in the manifest's layout"
         )
-    owner = {_plain(text): name for name, texts in layout.pathologies.items() for text in texts}
-    table["class"] = table["pathology"].map(_plain).map(owner)
-    chosen = table["class"].notna() & table["distance"].isin(layout.views) & (table["control"] != layout.control)
-    table = table[chosen].reset_index(drop=True)
+    table = table[table["distance"].isin(layout.views)].reset_index(drop=True)
     if table.empty:
         raise UserError(f"{path} names no image of the classes {', '.join(manifest.classes)}: fetch it again")
     if (nobody := (table["patient"] == "") | (table["image"] == "")).any():
