@@ -235,6 +235,12 @@ def test_rivals_are_trained_like_kmat_or_by_their_own_variant(root):
     assert (kgcoop.epochs, kgcoop.batch_size, kgcoop.distance) == (7, 128, "euclidean")
 
 
+def test_a_batch_is_never_larger_than_the_shots(root):
+    study = open_study(root)
+    history = study.prompts("kgcoop", "Breast", 0, batch_size=128).history
+    assert len(history) == 2 and history.steps_per_epoch == 1
+
+
 def test_closer_classes_have_a_more_uniform_coupling(learnt):
     study, found, _ = learnt
     table = study.closeness(found["K-MaT", "Skin", 0])
