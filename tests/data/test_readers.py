@@ -36,6 +36,8 @@ NAMES = [
     "shenzhen-tb",
     "siim-acr",
 ]
+# of pairs of modalities, with tests of their own beside this file
+PAIRED = ["busi", "cc-ccii", "covid-pneumonia-cxr", "derm7pt", "dmid", "mra-midas"]
 IMAGES = 100  # in each twin
 Twin = Callable[[str], Path]
 Studies = Callable[[str], list[world.ChestStudy]]
@@ -274,7 +276,7 @@ def _told(name: str, root: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *PAIRED])
 def test_a_wrong_or_absent_root(name: str, tmp_path: Path) -> None:
     assert "is this the right root?" in _told(name, tmp_path)
     assert f"cannot read the root of {name}" in _told(name, tmp_path / "absent")
@@ -364,4 +366,5 @@ def test_no_image_at_all(damaged: Twin) -> None:
 
 
 def test_every_layout_has_a_reader_and_a_writer() -> None:
-    assert READERS.keys() == WRITERS.keys() == {load_manifest(name).layout.reader for name in NAMES}
+    named = {load_manifest(name).layout.reader for name in [*NAMES, *PAIRED]}
+    assert READERS.keys() == WRITERS.keys() == named

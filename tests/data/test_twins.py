@@ -53,7 +53,8 @@ def test_the_same_twin_is_the_same_bytes(name: str, tmp_path: Path) -> None:
     assert _content(first) == _content(second)
     other = write_twin(name, tmp_path / "c", images=40, size=16, seed=2)
     assert _content(other).keys() != _content(first).keys() or name in NUMBERED
-    assert not set(_content(other).values()) & {v for k, v in _content(first).items() if k.endswith(("g", "v"))}
+    own = {v for k, v in _content(first).items() if k.endswith(("g", "v")) and "_mask" not in k}
+    assert not set(_content(other).values()) & own  # masks of 16 pixels a side may well be alike
 
 
 def test_the_marker_says_what_the_twin_depends_on(tmp_path: Path) -> None:
