@@ -7,7 +7,7 @@ Shapes: n pictures, C classes, D width, P descriptions of a class.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,14 +103,15 @@ class StudyPrompts(StudyBackbones):
 
     def _refuse_sealed(self, samples: Samples) -> None:
         """RuntimeError for low-end pictures before the final test."""
-        if self._final_test:
-            return
-        low = [self.samples(pair.low) for pair in self.settings.pairs.values()]
-        shown = {samples.root / image for image in samples.table["image"]}
-        if any(shown & {own.root / image for image in own.table["image"]} for own in low):
+        if not self._final_test and not self._sealed.isdisjoint(samples.image_paths()):
             raise RuntimeError(
                 f"{samples.name}: low-end pictures are read in the final test, when all prompts are learnt"
             )
+
+    @cached_property
+    def _sealed(self) -> set[Path]:
+        """The low-end pictures."""
+        return {path for pair in self.settings.pairs.values() for path in self.samples(pair.low).image_paths()}
 
     # --- what is learnt from
 
