@@ -157,6 +157,19 @@ class KMatStudy(StudyPrompts):
         wide = ends.pivot_table(index=["method", "dataset", "seed"], columns="end", values="accuracy", sort=False)
         return wide.reset_index().rename_axis(columns=None)
 
+    @staticmethod
+    def ablation_table(scores: pd.DataFrame) -> pd.DataFrame:
+        """Table 3 from the `accuracies` of its rows: method, setting, metric, seed, value (%), on the average of the
+        pairs, and for H the gain relative to row 1. The whole of K-MaT, row 8, is called so."""
+        rows = scores[scores["method"].isin(list(ABLATION))]
+        mean = 100 * rows.groupby(["method", "setting", "seed"], sort=False)[["accuracy", "f1"]].mean()
+        mean = mean.rename(columns={"accuracy": "ACC (%)", "f1": "F1 (%)"})
+        harmonic = mean.xs("H", level="setting")
+        gain = 100 * (harmonic / harmonic.xs("row 1") - 1) if len(harmonic) else harmonic
+        gain = pd.concat({"H": gain.add_prefix("relative gain in ")}, names=["setting"])
+        tidy = [own.melt(var_name="metric", ignore_index=False).reset_index() for own in (mean, gain)]
+        return pd.concat(tidy, ignore_index=True).replace({"method": {"row 8": "K-MaT"}})
+
     def references(self) -> pd.DataFrame:
         """What there is to gain: the share of the commonest class in each test set, and a linear classifier of the
         frozen features trained on all labels of that side: method, dataset, setting, seed, accuracy."""

@@ -199,6 +199,21 @@ def test_rows_of_the_ablation_are_valid_and_distinct(learnt):
     assert len(set(configs.values())) == 8
 
 
+def test_table_3_has_means_over_the_pairs_and_gains_on_row_1():
+    scores = pd.DataFrame(
+        {"method": m, "dataset": d, "seed": s, "setting": setting, "accuracy": v, "f1": v / 2}
+        for m, v in (("row 1", 0.4), ("row 8", 0.5), ("CoOp", 0.9))
+        for d in "AB"
+        for s in (0, 1)
+        for setting in ("Hi", "Lo", "H")
+    )
+    table = KMatStudy.ablation_table(scores)
+    assert set(table["method"]) == {"row 1", "K-MaT"} and len(table) == 2 * 2 * (3 * 2 + 2)
+    whole = table[table["method"] == "K-MaT"].groupby(["setting", "metric"])["value"].mean()
+    assert whole["Hi", "ACC (%)"] == pytest.approx(50) and whole["H", "F1 (%)"] == pytest.approx(25)
+    assert whole["H", "relative gain in ACC (%)"] == pytest.approx(25)
+
+
 def test_structure_traces_and_couplings(learnt):
     study, found, _ = learnt
     assert set(study.structure(found)["method"]) == set(METHODS) - {"CoCoOp"}
