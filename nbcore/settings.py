@@ -120,6 +120,9 @@ class ModalityPair(BaseModel):
     def sides(self) -> tuple[str, str]:
         return self.high, self.low
 
+    def side(self, end: Literal["high", "low"]) -> str:
+        return self.high if end == "high" else self.low
+
     @model_validator(mode="after")
     def _sides_show_the_same_classes(self) -> Self:
         from nbcore.data.manifest import load_manifest  # settings are read before any data is

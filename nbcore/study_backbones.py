@@ -19,7 +19,9 @@ from nbcore.models.vision_language import load_standin, vision_language
 from nbcore.settings import AdaptationSettings, BackboneSettings
 from nbcore.standin_clip import STANDINS, train_standin_clip
 from nbcore.study_base import StudyBase, device
+from nbcore.tasks.classification import accuracy_of, commonest_share
 from nbcore.tasks.clip_features import unit_features
+from nbcore.tasks.linear_probe import fit_probe
 from nbcore.validation import nearest
 
 
@@ -146,6 +148,18 @@ class StudyBackbones(StudyBase):
 
         key = {"backbone": self.backbone_key(title), "data": samples.fingerprint(), "threads": self.settings.threads}
         return np.load(stage("clip_features", key, build, self.cache_root).path / "features.npy", mmap_mode="r")
+
+    def reference_accuracies(self, title: str, name: str) -> dict[str, float]:
+        """What there is to gain on a test set: the share of its commonest class, and the accuracy of a linear probe
+        of the frozen features, trained on all labels."""
+        classes, truth = len(self.manifest(name).classes), self.targets(name)
+        features, one_hot = self.features(title, name), np.eye(classes, dtype=np.float32)[truth]
+        train, valid, test = (self.rows(name, split) for split in ("train", "valid", "test"))
+        probe = fit_probe((features[train], one_hot[train]), (features[valid], one_hot[valid]), "multiclass")
+        return {
+            "Commonest class": commonest_share(truth[test], classes),
+            "Linear probe, all labels": accuracy_of(truth[test], probe.scores(features[test]).argmax(axis=1)),
+        }
 
     # --- texts
 

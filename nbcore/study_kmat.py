@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 
 from nbcore.analysis.geometry import distance_correlation
-from nbcore.data.descriptions import load_descriptions
 from nbcore.losses import transport
 from nbcore.study_prompts import Key, Prompts, Side, StudyPrompts
 from nbcore.tasks.classification import (
@@ -20,7 +19,6 @@ from nbcore.tasks.classification import (
     harmonic_mean,
     macro_f1,
 )
-from nbcore.tasks.linear_probe import fit_probe
 
 _NONE = {"class_specific": False, "modality_specific": False, "anchor_weight": 0.0, "fgw_weight": 0.0}
 _SPECIFIC = {"class_specific": True, "modality_specific": True}
@@ -65,10 +63,8 @@ class KMatStudy(StudyPrompts):
         """How many descriptions each class is given in each modality, and the first of them."""
         rows = []
         for name in dict.fromkeys(side for pair in self.settings.pairs.values() for side in pair.sides):
-            found = load_descriptions(self.settings.descriptions, self.manifest(name), name.partition("/")[2])
-            used = min(self.settings.descriptions_each, *map(len, found.values()))
-            for label, own in found.items():
-                rows.append({"pictures": name, "class": label, "sentences": used, "for example": own[0]})
+            for label, own in self.descriptions(name).items():
+                rows.append({"pictures": name, "class": label, "sentences": len(own), "for example": own[0]})
         return pd.DataFrame(rows).set_index(["pictures", "class"])
 
     # --- what was learnt
@@ -128,7 +124,7 @@ class KMatStudy(StudyPrompts):
         for key in answers["high"]:
             pair, scores = self.settings.pairs[key[1]], {}
             for side, setting in SETTINGS.items():
-                name = pair.high if side == "high" else pair.low
+                name = pair.side(side)
                 truth, said, classes = self.targets(name, "test"), answers[side][key], len(self.manifest(name).classes)
                 scores[setting] = (
                     accuracy_of(truth, said),
@@ -176,21 +172,13 @@ class KMatStudy(StudyPrompts):
         rows = []
         for pair, sides in self.settings.pairs.items():
             for setting, name in zip(SETTINGS.values(), sides.sides):
-                classes, truth = len(self.manifest(name).classes), self.targets(name)
-                features, one_hot = self.features(self.title, name), np.eye(classes, dtype=np.float32)[truth]
-                train, valid, test = (self.rows(name, split) for split in ("train", "valid", "test"))
-                probe = fit_probe((features[train], one_hot[train]), (features[valid], one_hot[valid]), "multiclass")
-                found = {
-                    "Commonest class": commonest_share(truth[test], classes),
-                    "Linear probe, all labels": accuracy_of(truth[test], probe.scores(features[test]).argmax(axis=1)),
-                }
+                found = self.reference_accuracies(self.title, name)
                 rows += [(method, pair, setting, self.seeds[0], value) for method, value in found.items()]
         return pd.DataFrame(rows, columns=["method", "dataset", "setting", "seed", "accuracy"])
 
     def recalls(self, answers: Mapping[Key, np.ndarray], side: Side, pair: str) -> dict[str, np.ndarray]:
         """Share of each class's test images that are told rightly (Fig. 2b): method -> (seeds, C)."""
-        sides = self.settings.pairs[pair]
-        name = sides.high if side == "high" else sides.low
+        name = self.settings.pairs[pair].side(side)
         truth, classes = self.targets(name, "test"), len(self.manifest(name).classes)
         found: dict[str, list[np.ndarray]] = {}
         for (method, own, _), said in answers.items():

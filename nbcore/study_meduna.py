@@ -9,8 +9,7 @@ from sklearn.metrics import silhouette_score
 from nbcore.data import load_manifest
 from nbcore.data.descriptions import load_descriptions
 from nbcore.study_adaptation import Key, Outcome, StudyAdaptation
-from nbcore.tasks.classification import accuracy_of, class_shares, commonest_share, macro_f1
-from nbcore.tasks.linear_probe import fit_probe
+from nbcore.tasks.classification import accuracy_of, commonest_share, macro_f1
 from nbcore.tasks.text_image import Alignment, top_k_alignment
 
 _NEAREST = 10  # descriptions looked at in Figure 4; the paper's shows 1 to 5
@@ -75,16 +74,7 @@ class MedUnaStudy(StudyAdaptation):
         rows = []
         for title in self.settings.backbones:
             for name in self.settings.adapt_on:
-                classes = len(load_manifest(name).classes)
-                truth, features = self.targets(name), self.features(title, name)
-                train, valid, test = (self.rows(name, split) for split in ("train", "valid", "test"))
-                one_hot = np.eye(classes, dtype=np.float32)[truth]
-                probe = fit_probe((features[train], one_hot[train]), (features[valid], one_hot[valid]), "multiclass")
-                supervised = accuracy_of(truth[test], probe.scores(features[test]).argmax(axis=1))
-                found = {
-                    "Commonest class": float(class_shares(truth[test], classes).max()),
-                    "Linear probe, all labels": supervised,
-                }
+                found = self.reference_accuracies(title, name)
                 keys = {"setting": title, "dataset": name, "seed": self.seeds[0]}
                 rows += [{**keys, "method": method, "accuracy": accuracy} for method, accuracy in found.items()]
         return pd.DataFrame(rows)

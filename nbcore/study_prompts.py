@@ -134,12 +134,17 @@ class StudyPrompts(StudyBackbones):
                 )
         return told
 
-    def description_features(self, side: str, unit: bool = True) -> np.ndarray:
-        """Features of the first descriptions of each class, as many of each: float32 (C, P, D)."""
+    def descriptions(self, side: str) -> dict[str, list[str]]:
+        """The sentences that each class is given, as many for each."""
         found = load_descriptions(self.settings.descriptions, self.manifest(side), side.partition("/")[2])
         each = min(self.settings.descriptions_each, *map(len, found.values()))
-        texts = [text for own in found.values() for text in own[:each]]
-        return self.text_features(self.title, texts, unit).reshape(len(found), each, -1)
+        return {label: own[:each] for label, own in found.items()}
+
+    def description_features(self, side: str, unit: bool = True) -> np.ndarray:
+        """Features of the descriptions of each class: float32 (C, P, D)."""
+        found = list(self.descriptions(side).values())
+        texts = [text for own in found for text in own]
+        return self.text_features(self.title, texts, unit).reshape(len(found), len(found[0]), -1)
 
     def prototypes(self, pair: str, unit: bool = True) -> np.ndarray:
         """The mean description of each class in both modalities, float32 (2, C, D); of unit length with `unit`."""
@@ -228,9 +233,7 @@ class StudyPrompts(StudyBackbones):
         if method == "kgcoop":
             read["prompts"] = self.class_prompts(sides[0])
         if method in ("kmat", "biomedcoop"):
-            source, each = self.settings.descriptions, self.settings.descriptions_each
-            found = [load_descriptions(source, self.manifest(side), side.partition("/")[2]) for side in sides]
-            read["descriptions"] = [[own[:each] for own in side.values()] for side in found]
+            read["descriptions"] = [list(self.descriptions(side).values()) for side in sides]
         return digest(read)
 
     def _learn(self, method: str, pair: str, seed: int, config: PromptConfig, folder: Path) -> None:
@@ -258,7 +261,7 @@ class StudyPrompts(StudyBackbones):
     def scores(self, key: Key, prompts: Prompts, side: Side, rows: np.ndarray) -> np.ndarray:
         """Cosines (or logits, where prompts differ from image to image) of pictures of a side, float (n, C)."""
         pair = self.settings.pairs[key[1]]
-        images = self.features(self.title, pair.high if side == "high" else pair.low)[rows]
+        images = self.features(self.title, pair.side(side))[rows]
         if prompts.texts is not None:
             return class_scores(images, prompts.texts[SIDES.index(side)].numpy())
         learner = self.learner(prompts.method, key[1], prompts.config)
@@ -271,7 +274,7 @@ class StudyPrompts(StudyBackbones):
         answers = {}
         for key, prompts in found.items():
             pair = self.settings.pairs[key[1]]
-            rows = np.flatnonzero(self.rows(pair.high if side == "high" else pair.low, "test"))
+            rows = np.flatnonzero(self.rows(pair.side(side), "test"))
             answers[key] = self.scores(key, prompts, side, rows).argmax(axis=1)
         return answers
 

@@ -10,10 +10,11 @@ Lengths are in millimetres. A lesion that mimics the other class takes about hal
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
+from nbcore.data.phantom.sampling import between
 from nbcore.errors import UsageError
 
 __all__ = ["CLASSES", "HOSPITALS", "BreastStudy", "sample_studies"]
@@ -243,8 +244,8 @@ def _study(seed: int, index: int, hospital: str, shares: list[float]) -> BreastS
     return BreastStudy(
         index=index, patient=index, label=label, hospital=hospital, kind=kind, mimics=mimics,
         side="L" if left < 0.5 else "R", view="MLO" if oblique < _MLO else "CC",
-        tissue=_between(person, place.tissue), lesion=lesion, place=_between(person, _PLACE),
-        film=_between(person, place.film), probe=_between(person, place.probe),
+        tissue=between(person, place.tissue), lesion=lesion, place=between(person, _PLACE),
+        film=between(person, place.film), probe=between(person, place.probe),
         lesion_seed=int(mark.integers(2**62)), seed=int(person.integers(2**62)),
     )  # fmt: skip
 
@@ -266,12 +267,3 @@ def _lesion(generator: np.random.Generator, name: str) -> tuple[str, str, Lesion
         low, high = getattr(profile.traits, field)
         traits[field] = low + (high - low) * part if present < profile.often.get(field, 1.0) else 0.0
     return kind, mimics, Lesion(**traits)
-
-
-_Ranges = TypeVar("_Ranges", Tissue, Place, Film, Probe)
-
-
-def _between(generator: np.random.Generator, ranges: _Ranges) -> _Ranges:
-    """Each field uniformly within its (low, high)."""
-    low, high = np.array(ranges).T
-    return type(ranges)(*generator.uniform(low, high).tolist())

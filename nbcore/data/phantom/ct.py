@@ -15,12 +15,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from nbcore.data.phantom.ct_captions import caption
 from nbcore.data.phantom.ct_drawing import render
+from nbcore.data.phantom.sampling import between
 from nbcore.errors import UsageError
 from nbcore.validation import nearest
 
@@ -210,9 +211,9 @@ def _study(seed: int, index: int, hospital: str, edges: list[float]) -> CtStudy:
         for purpose, number in (("patient", patient), ("scan", scan), ("slice", index))
     )
     label = bisect_right(edges[:-1], person.random() * edges[-1])
-    atypical, body = person.random() < _ATYPICAL, _between(person, _BODY)
+    atypical, body = person.random() < _ATYPICAL, between(person, _BODY)
     mimics = {"COVID-19": "Pneumonia", "Pneumonia": "COVID-19"}.get(CLASSES[label], "") if atypical else ""
-    acquisition = _between(visit, HOSPITALS[hospital].acquisition)
+    acquisition = between(visit, HOSPITALS[hospital].acquisition)
     height = _HEIGHTS[0] + (_HEIGHTS[1] - _HEIGHTS[0]) * float(picture.uniform(top, bottom))
     study = CtStudy(
         index=index, patient=patient, scan=scan, label=label, hospital=hospital, mimics=mimics, body=body,
@@ -339,12 +340,3 @@ def _lesion(
         paving=float(more.get("paving", 0.0)), bronchogram=float(more.get("bronchogram", 0.0)),
         seed=int(generator.integers(2**62)),
     )  # fmt: skip
-
-
-_Ranges = TypeVar("_Ranges", Body, Acquisition)
-
-
-def _between(generator: np.random.Generator, ranges: _Ranges) -> _Ranges:
-    """Each field uniformly within its (low, high)."""
-    low, high = np.array(ranges).T
-    return type(ranges)(*generator.uniform(low, high).tolist())

@@ -21,6 +21,7 @@ from scipy.special import ndtr
 
 from nbcore.data.phantom.fundus_captions import caption
 from nbcore.data.phantom.fundus_drawing import render
+from nbcore.data.phantom.sampling import between
 from nbcore.errors import UsageError
 from nbcore.validation import nearest
 
@@ -270,16 +271,10 @@ def _study(seed: int, index: int, hospital: str, edges: list[float]) -> FundusSt
     first_is_right = lasting.random() < 0.5
     study = FundusStudy(
         index=index, patient=patient, eye="right" if first_is_right != bool(second) else "left",
-        label=bisect_right(edges[:-1], ndtr(latent)), hospital=hospital, anatomy=_between(lasting, _EYE),
-        camera=_between(passing, HOSPITALS[hospital].camera), lesions=(), seed=int(passing.integers(2**62)),
+        label=bisect_right(edges[:-1], ndtr(latent)), hospital=hospital, anatomy=between(lasting, _EYE),
+        camera=between(passing, HOSPITALS[hospital].camera), lesions=(), seed=int(passing.integers(2**62)),
     )  # fmt: skip
     return replace(study, lesions=tuple(_lesions(study, passing)))
-
-
-def _between(generator: np.random.Generator, ranges: Eye | Camera) -> Eye | Camera:
-    """Each field uniformly within its (low, high)."""
-    low, high = np.array(ranges).T
-    return type(ranges)(*generator.uniform(low, high).tolist())
 
 
 def _lesions(study: FundusStudy, generator: np.random.Generator) -> list[Lesion]:

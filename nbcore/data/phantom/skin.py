@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
+from nbcore.data.phantom.sampling import between
 from nbcore.data.phantom.skin_captions import caption
 from nbcore.data.phantom.skin_drawing import render
 from nbcore.errors import UsageError
@@ -364,15 +365,6 @@ def _relief(generator: np.random.Generator, name: str, mimics: str) -> Relief:
         *generator.uniform(*np.transpose(ranges)).tolist(),
         keratin=low + (high - low) * float(strength) if present < keratin else 0.0,
     )
-
-
-_Ranges = TypeVar("_Ranges", bound=tuple)
-
-
-def between(generator: np.random.Generator, ranges: _Ranges) -> _Ranges:
-    """Each field uniformly within its (low, high)."""
-    low, high = np.array(ranges).T
-    return type(ranges)(*generator.uniform(low, high).tolist())
 
 
 def _pick(weights: list[float], uniform: float) -> int:

@@ -15,7 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from nbcore.data.phantom import skin_drawing as drawing
-from nbcore.data.phantom.skin import CLASSES, HOSPITALS, Acquisition, SkinStudy, between, sample_studies
+from nbcore.data.phantom.sampling import between
+from nbcore.data.phantom.skin import CLASSES, HOSPITALS, Acquisition, SkinStudy, sample_studies
 from nbcore.data.phantom.skin_clinical_captions import caption
 from nbcore.data.phantom.skin_scene import Canvas, Scene, build_scene, stack
 from nbcore.data.phantom.texture import dome, smooth_fields, soft
