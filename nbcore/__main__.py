@@ -64,6 +64,22 @@ def report(output_root: Path) -> None:
         click.echo(page)
 
 
+@cli.command()
+@click.argument("old", type=_FOLDER)
+@click.argument("new", type=_FOLDER)
+@click.option("--all", "everything", is_flag=True, help="List every number, also those that stayed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def compare(old: Path, new: Path, everything: bool, as_json: bool) -> None:
+    """Show what changed from run OLD to run NEW: settings, code, data, numbers beyond noise, verdicts.
+
+    OLD and NEW are each a record.json, a notebook's folder of results, or a profile's.
+    """
+    from nbcore.compare import compare as compare_runs
+
+    outcome = compare_runs(old, new)
+    click.echo(outcome.to_json() if as_json else outcome.to_text(everything))
+
+
 @cli.group()
 def data() -> None:
     """Data sets: list them, check a local copy, write a phantom twin."""
@@ -81,13 +97,61 @@ def list_data(data_root: Path | None) -> None:
 @click.option("--root", type=_FOLDER, required=True, help="Folder of this data set.")
 @click.option("--quick", is_flag=True, help="Decode a sample of the images instead of all.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def check(name: str, root: Path, quick: bool, as_json: bool) -> None:
-    """Verify a local copy: layout, files, counts, duplicates, labels, patients across splits."""
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes that decode images (default: one a core).")
+def check(name: str, root: Path, quick: bool, as_json: bool, jobs: int | None) -> None:
+    """Verify a local copy: layout, files, counts, duplicates, labels, patients across splits.
+
+    The verdict is complete, subset: n of m, or broken (exit status 1).
+    """
     from nbcore.data.check import check as check_data
 
-    outcome = check_data(name, root, quick=quick)
-    click.echo(json.dumps(outcome.to_dict(), indent=1) if as_json else outcome.to_text())
+    try:
+        outcome = check_data(name, root, quick=quick, jobs=jobs)
+    except KeyboardInterrupt as error:
+        raise UserError(f"the check of {name} was stopped before its end: nothing is known of {root}") from error
+    click.echo(json.dumps(outcome.to_dict(), indent=1, allow_nan=False) if as_json else outcome.to_text())
     sys.exit(outcome.exit_status)
+
+
+@data.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def show(name: str, as_json: bool) -> None:
+    """Show what the manifest of NAME says, with the questions users ask; `all`: a table of all data sets."""
+    from nbcore.data.describe import describe, overview
+    from nbcore.data.manifest import list_manifests, load_manifest
+
+    names = list_manifests() if name == "all" else [name]
+    if as_json:
+        told = [load_manifest(each).model_dump(mode="json") for each in names]
+        click.echo(json.dumps(told if name == "all" else told[0], indent=1, ensure_ascii=False))
+    else:
+        click.echo(overview() if name == "all" else describe(load_manifest(name)))
+
+
+@data.command()
+@click.argument("name")
+@click.option("--root", type=_FOLDER, required=True, help="Folder of this data set.")
+@click.option("--to", type=_FOLDER, help="Folder to write (default: ROOT/prepared).")
+def prepare(name: str, root: Path, to: Path | None) -> None:
+    """Write the intermediate files of a local copy: master table, list of splits, reports by section."""
+    from nbcore.data.prepare import prepare as prepare_data
+
+    click.echo(prepare_data(name, root, to).to_text())
+
+
+@data.command()
+@click.argument("name")
+@click.option("--root", type=_FOLDER, required=True, help="Folder to write; it must be new, empty or an earlier fetch.")
+@click.option("--yes", is_flag=True, help="Accept licence and size without being asked.")
+@click.option("--keep-archives", is_flag=True, help="Keep what was downloaded, in ROOT/.nbcore/archives.")
+@click.option("--only", multiple=True, metavar="FILE", help="Fetch only this file; may be repeated.")
+def fetch(name: str, root: Path, yes: bool, keep_archives: bool, only: tuple[str, ...]) -> None:
+    """Download, verify, unpack and check an open data set; for others, say how to get them (exit status 1)."""
+    from nbcore.data.fetch import fetch as fetch_data
+
+    consent = (lambda question: True) if yes else click.confirm
+    fetch_data(name, root, only=only, keep_archives=keep_archives, consent=consent, say=click.echo)
 
 
 @data.command()

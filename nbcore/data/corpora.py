@@ -1,29 +1,32 @@
 """Texts without pictures, for teaching a language model the words of a language before any image is seen.
 
 `openi`: reports of the Indiana University chest X-ray collection (https://openi.nlm.nih.gov), as NLMCXR_reports.tgz or
-unpacked. CC BY-NC-ND 4.0: for one's own use; nothing made of them may be passed on.
+unpacked. CC BY-NC-ND 4.0: for one's own use; nothing made of them may be passed on. With their images they are the
+data set of the same name.
 
 `spanish-imaging-sentences`: sentences of Spanish case reports (SPACCC, MEDDOCAN) that name an imaging method, in
 index.csv with the columns `text` and `patient_id`. CC BY 4.0.
 """
 
 import tarfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
 
+from nbcore.data.manifest import load_manifest
 from nbcore.data.reports import clean_report
 from nbcore.data.spanish import check_spanish, normal_form
 from nbcore.data.tables import find_table, read_table, require_folder
 from nbcore.errors import UsageError, UserError
 from nbcore.validation import nearest
 
-_ARCHIVE = "NLMCXR_reports.tgz"
-_SECTIONS = ("FINDINGS", "IMPRESSION")
 _TABLE = "index.csv"
 _TEXT, _DOCUMENT = "text", "patient_id"
+_LARGEST = 2**22  # bytes of a report; the owner's are below 2**14
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,16 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+
+@dataclass(frozen=True)
+class OpeniReport:
+    """What an XML file of Open-i tells."""
+
+    name: str  # of the file, without .xml: the number of the report
+    text: str  # cleaned, a sentence a line; "" where there is too little
+    images: tuple[str, ...]  # ids: the images' file names without .png
+    headings: frozenset[str]  # the MeSH terms given by hand ("major"), without their qualifiers
 
 
 def read_corpus(name: str, root: str | Path) -> Corpus:
@@ -59,36 +72,75 @@ def read_corpus(name: str, root: str | Path) -> Corpus:
     return Corpus(name, language, texts, documents)
 
 
-def _openi(root: Path) -> Iterator[tuple[str, str]]:
-    """(cleaned report, its name) of each XML of the archive, or below the folder where there is no archive."""
-    for name, content in _packed(root / _ARCHIVE) if (root / _ARCHIVE).is_file() else _unpacked(root):
-        try:
-            sections = {
-                part.get("Label"): part.text or "" for part in ElementTree.fromstring(content).iter("AbstractText")
-            }
-        except ElementTree.ParseError as error:
-            raise UserError(f"{root}: {name} is not valid XML ({error}): fetch it again") from error
-        yield clean_report(" ".join(sections.get(label, "") for label in _SECTIONS)), PurePosixPath(name).stem
+def openi_reports(root: Path, archive: str, sections: Sequence[str]) -> Iterator[OpeniReport]:
+    """Each XML report of the archive in `root`, or below the folder where there is no archive, by name.
+
+    `sections` are joined in this order to one text. Raises UserError for a folder without reports, or a file that
+    cannot be read, is no XML, or declares entities (of which a few lines can unfold to gigabytes).
+    """
+    path = root / archive
+    for name, content in _packed(path) if path.is_file() else _unpacked(root, archive):
+        tree = _tree(content, f"{root}: {name}")
+        told = {part.get("Label"): "".join(part.itertext()) for part in tree.iter("AbstractText")}
+        majors = ((major.text or "").partition("/")[0].strip() for major in tree.iter("major"))
+        yield OpeniReport(
+            name=PurePosixPath(name).stem,
+            text=clean_report(" ".join(told.get(section, "") for section in sections)),
+            images=tuple(image.get("id", "") for image in tree.iter("parentImage")),
+            headings=frozenset(majors) - {""},
+        )
+
+
+def _tree(content: bytes, place: str) -> Element:
+    def refuse(*declaration: object) -> None:
+        raise UserError(f"{place} declares XML entities, which no report of Open-i does: fetch it again")
+
+    builder, parser = TreeBuilder(), expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
+    parser.CharacterDataHandler, parser.EntityDeclHandler = builder.data, refuse
+    try:
+        parser.Parse(content, True)
+    except (expat.ExpatError, LookupError, ValueError) as error:
+        raise UserError(f"{place} is not valid XML ({error}): fetch it again") from error
+    return builder.close()
 
 
 def _packed(path: Path) -> list[tuple[str, bytes]]:
     try:
         with tarfile.open(path) as archive:
-            members = (member for member in archive if member.isfile() and member.name.endswith(".xml"))
-            return sorted((member.name, archive.extractfile(member).read()) for member in members)
-    except (tarfile.TarError, OSError, EOFError) as error:
+            reports = []
+            for member in archive:
+                if member.isfile() and _is_report(member.name):
+                    if member.size > _LARGEST:
+                        raise UserError(f"{path}: {member.name} has {member.size} bytes, too many for a report")
+                    reports.append((member.name, archive.extractfile(member).read()))
+            return sorted(reports)
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read {path}, it is damaged or no archive: fetch it again") from error
 
 
-def _unpacked(root: Path) -> Iterator[tuple[str, bytes]]:
-    paths = sorted(root.rglob("*.xml"))
+def _unpacked(root: Path, archive: str) -> Iterator[tuple[str, bytes]]:
+    paths = sorted(path for path in root.rglob("*.xml") if _is_report(path.name))
     if not paths:
-        raise UserError(f"no openi reports under {root}: put {_ARCHIVE}, or the XML files out of it, there")
+        raise UserError(
+            f"no openi data under {root}: {archive}, or the XML files out of it, is missing; is this the right root?"
+        )
     for path in paths:
         try:
             yield path.relative_to(root).as_posix(), path.read_bytes()
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _is_report(name: str) -> bool:
+    """Whether it is an XML file, and not the "._1.xml" that another system's packer puts beside 1.xml."""
+    return name.endswith(".xml") and not PurePosixPath(name).name.startswith(".")
+
+
+def _openi(root: Path) -> Iterator[tuple[str, str]]:
+    layout = load_manifest("openi").layout
+    for report in openi_reports(root, layout.archive, layout.sections):
+        yield report.text, report.name
 
 
 def _spanish_sentences(root: Path) -> Iterator[tuple[str, str]]:

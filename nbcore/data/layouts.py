@@ -233,6 +233,32 @@ class PadchestLayout(Strict):
         return [name for table in self.tables for name in (table, f"{table}.gz")]
 
 
+class OpeniColumns(Strict):
+    image: str
+    projection: str
+
+
+class OpeniLayout(Strict):
+    """Open-i: XML reports, in their archive or unpacked anywhere, that name images, which may lie anywhere, too."""
+
+    reader: Literal["openi"]
+    archive: str  # of the reports; used where it exists
+    reports: tuple[str, ...]  # folders that may hold them unpacked
+    images: str  # folder an image would be in
+    suffixes: tuple[str, ...]  # of the images' files; the first is the owner's
+    projections: str  # table that tells frontal from lateral images; without it all are read
+    frontal: str
+    lateral: str
+    sections: tuple[str, ...]  # joined in this order to one text
+    findings: dict[str, tuple[str, ...]]  # class -> the MeSH headings that mean it; where absent, the class's own name
+    unlabelled: tuple[str, ...]  # headings beside which a class that is not named is not known to be absent
+    columns: OpeniColumns
+
+    @property
+    def marks(self) -> list[str]:
+        return [self.archive, *self.reports]
+
+
 class ChexlocalizeLayout(Strict):
     """CheXlocalize: `folder`/test_labels.csv, the images beside it, and the outlines of ten findings in one JSON."""
 
@@ -261,6 +287,7 @@ Layout = Annotated[
     | CovidxLayout
     | ObjectCxrLayout
     | PadchestLayout
+    | OpeniLayout
     | ChexlocalizeLayout
     | NlmTbLayout
     | IdridLayout

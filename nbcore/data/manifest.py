@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from nbcore.data.layouts import Layout
 from nbcore.data.strict import Strict
@@ -17,6 +17,7 @@ from nbcore.validation import nearest
 Split = Literal["train", "valid", "test"]
 Unknown = Literal["unknown"]
 Count = int | Unknown
+_PARTS_OWN = {"name", "title", "short_title", "part_of", "counts", "used_by", "notes", "questions"}
 
 
 class Counts(Strict):
@@ -26,6 +27,7 @@ class Counts(Strict):
     patients: Count
     studies: Count = "unknown"
     splits: dict[Literal["default", "test_list"], dict[Split, Count]]
+    classes: dict[str, Count] = Field(default_factory=dict)  # class -> images that are positive of it
 
 
 class Draw(Strict):
@@ -102,7 +104,32 @@ class TwinRecipe(Strict):
     one_study: bool = False  # True: a patient has one picture only
 
 
+class Download(Strict):
+    """A file of the owner's that a plain link leads to; an archive is unpacked into a folder of the root."""
+
+    file: str = Field(pattern=r"^[A-Za-z0-9][\w. -]*$")
+    url: str = Field(pattern=r"^(https?|file)://")
+    size: int | None = Field(None, gt=0)  # bytes, where the server does not say
+    checksum: str = Field("", pattern=r"^(|sha256:[0-9a-f]{64}|md5:[0-9a-f]{32})$")  # where the owner publishes one
+    into: str = Field(".", pattern=r"^(\.|\w[\w -]*(/\w[\w -]*)*)$")  # folder under the root
+    prefix: str = ""  # folder of the archive that alone is unpacked, and directly
+    unpacked: int | None = Field(None, gt=0)  # bytes it unpacks to, where known
+
+
+class PartOf(Strict):
+    """The data set of which this one is a split: same root, same files."""
+
+    data_set: str
+    split: Split
+
+
 class Manifest(Strict):
+    """What is known of a data set.
+
+    A file with `part_of` tells only what is the part's own: `title`, `short_title`, `counts` and `used_by`, and may
+    tell `notes` and `questions`. All else is what the manifest of the whole says, and cannot be told again.
+    """
+
     name: str
     title: str
     short_title: str  # what the papers' tables call it
@@ -112,8 +139,7 @@ class Manifest(Strict):
     homepage: str
     citation: str
     how_to_get: str
-    downloads: dict[str, str] = Field(default_factory=dict)  # file -> address, where a plain download exists
-    checksums: dict[str, str] = Field(default_factory=dict)  # file -> "sha256:...", where the owner publishes one
+    downloads: tuple[Download, ...] = ()  # where the owner gives plain links; they need not be the whole data set
     language: Literal["en", "es", ""]  # of the reports
     classes: tuple[str, ...] = Field(min_length=1)
     exclusive: bool = False  # every image has exactly one of the classes, and the papers report accuracy
@@ -126,12 +152,24 @@ class Manifest(Strict):
     uncertain: dict[str, Literal["zero", "one", "ignore"] | dict[str, Literal[0, 1]]]  # policies for Samples.labels
     used_by: tuple[Use, ...]
     twin: TwinRecipe
+    part_of: PartOf | None = None  # None: it is a data set of its own
     notes: str = ""
+    questions: dict[str, str] = Field(default_factory=dict)  # what users ask about the data -> answer, [who decides it]
+
+    @field_validator("questions")
+    @classmethod
+    def _questions_are_answered(cls, questions: dict[str, str]) -> dict[str, str]:
+        for question, answer in questions.items():
+            if not question.strip().endswith("?") or question.strip() == "?":
+                raise ValueError(f"{question!r} is no question: write one that ends with '?'")
+            if not answer.strip():
+                raise ValueError(f"{question!r} has no answer")
+        return questions
 
     @model_validator(mode="after")
     def _mappings_name_classes(self) -> Self:
         named = {f"uncertain.{name}": policy for name, policy in self.uncertain.items() if isinstance(policy, Mapping)}
-        for place, classes in {**named, "phrases": self.phrases}.items():
+        for place, classes in {**named, "phrases": self.phrases, "counts.classes": self.counts.classes}.items():
             for key in classes:
                 if key not in self.classes:
                     raise ValueError(f"{place}: unknown class {key!r}{nearest(key, list(self.classes))}")
@@ -180,12 +218,28 @@ def _parse(path: Path, modified: int) -> Manifest:
     if not isinstance(raw, dict):
         raise UsageError(f"{path} is not a manifest: expected keys such as 'title' and 'layout'")
     try:
-        manifest = Manifest.model_validate({"name": path.stem} | raw)
+        whole = _of_whole(path, raw) if "part_of" in raw else {}
+        manifest = Manifest.model_validate({"name": path.stem} | whole | raw)
     except ValidationError as error:
         raise UsageError(f"{path}: {_first_error(error, raw)}") from None
     if manifest.name != path.stem:
         raise UsageError(f"{path}: name is {manifest.name!r}, which must be the file's own, {path.stem!r}")
     return manifest
+
+
+def _of_whole(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest of a part takes over from that of the whole; UsageError for what it may not tell itself."""
+    try:
+        part = PartOf.model_validate(raw["part_of"])
+    except ValidationError as error:
+        raise UsageError(f"{path}: part_of: {_first_error(error, raw['part_of'])}") from None
+    for key in raw:
+        if key in Manifest.model_fields and key not in _PARTS_OWN:
+            raise UsageError(f"{path}: {key} is that of {part.data_set}, of which this is a part: remove it")
+    whole = load_manifest(part.data_set)
+    if whole.part_of:
+        raise UsageError(f"{path}: part_of: {part.data_set} is itself a part, of {whole.part_of.data_set}: name that")
+    return whole.model_dump(exclude=_PARTS_OWN)
 
 
 def _first_error(error: ValidationError, raw: Any) -> str:

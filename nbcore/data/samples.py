@@ -25,7 +25,7 @@ _JOINED = "+"  # between the names of data sets that were joined
 UncertainPolicy = Literal["zero", "one", "ignore"] | Mapping[str, int]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Samples:
     """The images of a data set and all that is known of them.
 
@@ -33,7 +33,8 @@ class Samples:
     ("PA", "AP" or "", or one of the manifest's `views`), `report` (cleaned, a sentence a line, "" if none),
     `language`, `mask`, `boxes` (list of (x, y, w, h) in pixels of the stored image), and a float32 column
     `label:<class>` each: 1 positive, 0 negative, -1 uncertain, NaN not mentioned. `missing` counts the rows dropped
-    because their image is not there.
+    because their image is not there. `private` marks credentialed data of real patients, of which nothing may be
+    shown (nbcore.protection); a part of them, and what they are joined to, is private, too.
 
     `mask` is "" for none, the POSIX path under `root` of a picture of the same shape (not black where the finding is),
     or the finding itself in run lengths: "rle:3 4 10 2;0 5", of which each part between semicolons is one region in
@@ -46,6 +47,12 @@ class Samples:
     source: Literal["real", "phantom"]
     missing: int
     table: pd.DataFrame
+    private: bool = False
+
+    def __repr__(self) -> str:
+        """One line without a row of the table: it may end in a notebook or a traceback."""
+        kind = f"{self.source}, private" if self.private else self.source
+        return f"Samples({self.name}: {len(self):,} images, {len(self.classes)} classes, {kind})"
 
     def __len__(self) -> int:
         return len(self.table)
@@ -139,6 +146,7 @@ def join(parts: Sequence[Samples]) -> Samples:
         source=sources.pop(),
         missing=sum(part.missing for part in parts),
         table=pd.concat([_below(part, root) for part in parts], ignore_index=True),
+        private=any(part.private for part in parts),
     )
 
 

@@ -1,5 +1,12 @@
-"""Splits by patient: drawn, read from published lists, cut down to a fraction, and checked."""
+"""Splits by patient: drawn, read from published lists, cut down to a fraction, and checked.
 
+Every draw goes through the patients in an order that is theirs alone (`patient_order`). So a copy of a part of a data
+set has its patients in the order of the complete one, and only the place of the cut moves: a share of fewer images is
+fewer images, and the patients near the cut change sides. Where the names of a complete copy are known by rule, not even
+these do (`nbcore.data.fixed_splits`).
+"""
+
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,11 +19,25 @@ from nbcore.data.tables import readable
 from nbcore.errors import UsageError, UserError
 
 
+def patient_order(patients: pd.Series | np.ndarray, seed: int) -> np.ndarray:
+    """The distinct patients (as text) in the order of a hash of each, BLAKE2b with the seed as its key.
+
+    Which of two patients comes first depends on these two and the seed: not on who else is there, nor on the order of
+    the rows, the platform or the version of a library.
+    """
+    key = str(seed).encode()
+
+    def rank(patient: str) -> tuple[bytes, str]:
+        return hashlib.blake2b(patient.encode("utf-8", "surrogatepass"), digest_size=16, key=key).digest(), patient
+
+    return np.array(sorted(set(np.asarray(patients).astype(str).tolist()), key=rank), dtype=str)
+
+
 def patient_split(patients: pd.Series | np.ndarray, held_out: Mapping[str, int | float], seed: int) -> np.ndarray:
     """Give every image a split so that no patient is in two.
 
-    Patients are gone through in a seeded random order; each goes, with all images, to the first held-out split that
-    still has room for them, else to "train". So a split holds exactly the number asked for as long as there are
+    Patients are gone through in the order of `patient_order`; each goes, with all images, to the first held-out split
+    that still has room for them, else to "train". So a split holds exactly the number asked for as long as there are
     patients small enough to fill it up, and never more, unless its first patient alone is larger.
 
     Args:
@@ -30,18 +51,18 @@ def patient_split(patients: pd.Series | np.ndarray, held_out: Mapping[str, int |
     Raises:
         UsageError: if the held-out splits leave nothing to train on.
     """
-    owner, size = np.unique(np.asarray(patients).astype(str), return_inverse=True, return_counts=True)[1:]
+    owner, size = _in_order(patients, seed)
     total = len(owner)
     room = {name: share if isinstance(share, int) else max(1, round(share * total)) for name, share in held_out.items()}
     if "train" in room or sum(room.values()) >= total:
         raise UsageError(f"cannot hold out {dict(held_out)} of {total} images: some must remain for 'train'")
     given = np.full(len(size), "train", dtype="<U5")
     empty = set(room)
-    for patient in np.random.default_rng(seed).permutation(len(size)):
-        for name, images in room.items():
-            if size[patient] <= images or name in empty:
+    for patient, images in enumerate(size.tolist()):
+        for name, left in room.items():
+            if images <= left or name in empty:
                 given[patient] = name
-                room[name] = images - size[patient]
+                room[name] = left - images
                 empty.discard(name)
                 break
     if not (given == "train").any():
@@ -52,17 +73,22 @@ def patient_split(patients: pd.Series | np.ndarray, held_out: Mapping[str, int |
 def label_fraction(samples: Samples, fraction: float, seed: int) -> Samples:
     """A random part of the training split, whole patients, about `fraction` of its images and at least one patient.
 
-    For one seed the parts are nested (1 % within 10 % within 100 %). Plain random as in the papers: a rare class may
-    have no positive left in a small part.
+    The first patients in the order of `patient_order`, so that for one seed the parts are nested (1 % within 10 %
+    within 100 %). Plain random as in the papers: a rare class may have no positive left in a small part.
     """
     if not 0 < fraction <= 1:
         raise UsageError(f"a fraction of the labels must be above 0 and at most 1, not {fraction}")
     train = samples.split("train")
-    owner, size = np.unique(train.table["patient"].astype(str), return_inverse=True, return_counts=True)[1:]
-    order = np.random.default_rng(seed).permutation(len(size))
-    reached = np.cumsum(size[order])
-    patients = 1 + int(np.argmin(np.abs(reached - fraction * len(train))))  # the prefix nearest to the fraction
-    return train.subset(np.isin(owner, order[:patients]))
+    owner, size = _in_order(train.table["patient"], seed)
+    nearest = int(np.argmin(np.abs(np.cumsum(size) - fraction * len(train))))  # the last patient to take
+    return train.subset(owner <= nearest)
+
+
+def _in_order(patients: pd.Series | np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The place of each image's patient in the order, (n,), and the number of images of the patient at each place."""
+    place = {patient: i for i, patient in enumerate(patient_order(patients, seed).tolist())}
+    owner = np.array([place[patient] for patient in np.asarray(patients).astype(str).tolist()], dtype=np.int64)
+    return owner, np.bincount(owner)
 
 
 def assert_disjoint(table: pd.DataFrame) -> None:
@@ -96,13 +122,21 @@ def assert_unseen(learnt: Samples, tests: Samples) -> None:
 
 
 def assign_splits(
-    patients: pd.Series, official: pd.Series, manifest: Manifest, root: Path, testable: pd.Series | None = None
+    patients: pd.Series,
+    official: pd.Series,
+    manifest: Manifest,
+    root: Path,
+    testable: pd.Series | None = None,
+    fixed: pd.Series | None = None,
 ) -> np.ndarray:
     """The split of each image by the manifest's rule, (n,).
 
     The published test list wins where it lies in `root` (then everybody else is a candidate for validation);
     otherwise the official split; what neither fixes is drawn from the training images by patient. Where the rule
     says among whom to draw the test patients, `testable` tells the images that meet it.
+
+    `fixed` is the split each image has in a complete copy, NaN for one that is not of it. Where it is given, it stands
+    instead of a draw: a patient has the split of the first image that is known, and "train" if there is none.
     """
     rule = manifest.split
     listed = rule.test_list and root / rule.test_list.file
@@ -116,6 +150,9 @@ def assign_splits(
     if any(wanted.values()) and not (split == "train").any():
         raise UserError(f"{manifest.name}: no image under {root} is left to train on")
     draws = {name: draw for name, draw in wanted.items() if draw and not (split == name).any()}
+    if draws and fixed is not None:
+        theirs = fixed.groupby(patients).transform("first")
+        return np.where((split == "train") & theirs.isin(list(draws)), theirs, split).astype("<U5")
     if rule.test_among and "test" in draws:
         if testable is None:
             raise UsageError(f"{manifest.name}: split.test_among does not go with reader {manifest.layout.reader!r}")

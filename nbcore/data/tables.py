@@ -1,7 +1,9 @@
 """What every reader needs: folders, listings and CSV tables, with errors a user can act on."""
 
+import csv
 import gzip
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,8 +51,14 @@ def readable(path: Path) -> Iterator[None]:
         raise UserError(f"{path} is empty: fetch it again") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (row {_undecodable(path)}): save it as UTF-8") from error
-    except (pd.errors.ParserError, ValueError, OSError, EOFError) as error:
+    except (pd.errors.ParserError, ValueError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, plain or .gz; UserError, naming it, if it cannot be read."""
+    with readable(path), gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        return file.read().decode("utf-8-sig")
 
 
 def _undecodable(path: Path) -> int:
@@ -64,20 +72,68 @@ def _undecodable(path: Path) -> int:
     raise AssertionError(f"{path} is UTF-8")
 
 
-def read_table(path: Path, columns: Sequence[str], text: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str], text: Sequence[str] = (), *, verbatim: bool = False) -> pd.DataFrame:
     """These columns of a CSV; those in `text` as strings with "" for nothing.
 
-    Raises UserError, naming the file, for an empty or unreadable one, and the nearest column for a missing one.
+    Nothing is an empty cell or a word such as NA or None; `verbatim`, where every column is text, only the former.
+
+    Raises UserError, naming the file, for an empty or unreadable one, the nearest column for a missing one, and the
+    line that is too short to have all of these columns, or longer than the heading.
     """
     with readable(path):
-        found = pd.read_csv(path, nrows=0).columns.tolist()
+        found = _check_widths(path, columns)
         for column in columns:
             if column not in found:
                 raise UserError(f"{path} has no column {column!r}{nearest(column, found)}")
-        table = pd.read_csv(path, usecols=list(columns), dtype=dict.fromkeys(text, str), low_memory=False)
+        strings = dict.fromkeys(text, str)
+        table = pd.read_csv(
+            path,
+            usecols=list(columns),
+            dtype=strings,
+            encoding="utf-8-sig",
+            low_memory=False,
+            keep_default_na=not verbatim,
+        )
     if table.empty:
         raise UserError(f"{path} has a heading but no rows: fetch it again")
     return table.fillna(dict.fromkeys(text, ""))
+
+
+def _check_widths(path: Path, columns: Sequence[str]) -> list[str]:
+    """The heading of a CSV; each line below has the cells of `columns`, and none beyond the heading."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file)
+        if not (heading := next(lines, [])):
+            raise pd.errors.EmptyDataError
+        if twice := [column for column in columns if heading.count(column) > 1]:
+            raise UserError(f"{path} has two columns {twice[0]!r}: fetch it again")
+        fewest = 1 + max((heading.index(column) for column in columns if column in heading), default=-1)
+        try:
+            for cells in lines:
+                if (len(cells) < fewest and any(cells)) or any(cells[len(heading) :]):
+                    raise UserError(
+                        f"{path}, line {lines.line_num} has {len(cells)} cells under a heading of {len(heading)}: "
+                        f"fetch it again"
+                    )
+        except csv.Error as error:
+            raise UserError(f"{path}, line {lines.line_num} cannot be read ({error}): fetch it again") from error
+    return heading
+
+
+def unique_rows(table: pd.DataFrame, key: Sequence[str], place: Path | str) -> pd.DataFrame:
+    """The table with what is told twice once; UserError where two rows of one key tell different things."""
+    twice = table.duplicated(list(key), keep=False)
+    if not twice.any():
+        return table
+    told = table[twice].astype(str)
+    if (odd := told.drop_duplicates().duplicated(list(key))).any():
+        row = told.drop_duplicates()[odd].iloc[0]
+        raise UserError(
+            f"{place} has two different rows of {' '.join(row[name] for name in key)}: remove the wrong one, or fetch "
+            f"the table again"
+        )
+    return table[~table.duplicated(list(key))].reset_index(drop=True)
 
 
 def label_columns(table: pd.DataFrame, classes: Sequence[str], path: Path) -> dict[str, pd.Series]:

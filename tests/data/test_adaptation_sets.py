@@ -352,5 +352,6 @@ def test_isic_without_a_table_or_a_column(damaged: Twin) -> None:
     path = _table(root, "Test")
     path.write_text(path.read_text().replace("VASC", "VASK", 1))
     assert f"{path} has no column 'VASC' (did you mean 'VASK'?)" in _told("isic2018", root)
-    path.unlink()
-    assert "ISIC2018_Task3_Test_GroundTruth.csv is missing; is this the right root?" in _told("isic2018", root)
+    for part in ("Test", "Validation", "Training"):
+        _table(root, part).unlink()
+    assert "ISIC2018_Task3_Training_GroundTruth.csv is missing; is this the right root?" in _told("isic2018", root)

@@ -15,6 +15,7 @@ from nbcore.data.manifest import Manifest, load_manifest
 from nbcore.data.masks import masks, rle_decode
 from nbcore.data.phantom import breast, mammography, ultrasound
 from nbcore.data.phantom.twins import write_twin
+from nbcore.data.readers import MARKER
 from nbcore.data.samples import Samples
 from nbcore.data.splits import assert_disjoint, assign_splits
 from nbcore.errors import UsageError, UserError
@@ -215,6 +216,8 @@ def test_busi_in_the_layout_of_biomedcoop(damaged: Twin) -> None:
     before = load("busi", root).table
     home = _as_biomedcoop(root)
     for inside in (root, root / "BUSI", home):
+        if inside != root:
+            shutil.copy(root / MARKER, inside)
         after = load("busi", inside).table
         pd.testing.assert_frame_equal(after.drop(columns=["image", "mask"]), before.drop(columns=["image", "mask"]))
     assert load("busi", root).table["image"].str.startswith("BUSI/BUSI/benign_tumor/benign (").sum() == sum(
@@ -247,7 +250,7 @@ def test_busi_splits_that_do_not_fit(damaged: Twin) -> None:
         path.write_text(json.dumps(wrong))
         assert f"{path} does not hold lists of [path, label, class] named train, val and test" in _told("busi", root)
     path.write_text(json.dumps({"train": [["benign/benign (999).png", 0, "benign"]]}))
-    assert f"{path} lists 'benign (999).png', which is not under {root / BUSI}" in _told("busi", root)
+    assert f"{path} lists none of the images under {root / BUSI}" in _told("busi", root)
     lists = {part: [[f"benign/benign ({number}).png", 0, "benign"]] for part, number in (("train", 1), ("val", 2))}
     path.write_text(json.dumps({**lists, "test": lists["train"]}))
     assert "patient 'benign (1).png' is in two splits" in _told("busi", root)
@@ -272,8 +275,19 @@ def test_busi_masks_of_several_lesions_are_united(damaged: Twin) -> None:
     assert alone == (BUSI / "benign" / "benign (1)_mask_1.png").as_posix()
 
 
-def test_busi_without_a_class(damaged: Twin) -> None:
+def test_busi_without_a_class_or_all(damaged: Twin) -> None:
     root = damaged("busi")
+    before = load("busi", root)
+    paths = [[image.removeprefix(f"{BUSI}/"), 0, ""] for image in before.table["image"]]
     shutil.rmtree(root / BUSI / "malignant")
+    malignant = before.table["label:malignant"] == 1
+    samples = load("busi", root)
+    assert len(samples) == (~malignant).sum() and (samples.table["label:malignant"] == 0).all()
+    (root / "split_BUSI.json").write_text(json.dumps({"train": paths[::2], "val": paths[1::4], "test": paths[3::4]}))
+    listed = load("busi", root)
+    assert (len(listed), listed.missing) == (len(samples), malignant.sum())
+    for name in ("benign", "normal"):
+        shutil.rmtree(root / BUSI / name)
+        (root / BUSI / name).mkdir()
     message = _told("busi", root)
-    assert "no .png images of class 'malignant'" in message and "Dataset_BUSI_with_GT/malignant or" in message
+    assert "no .png images under" in message and "Dataset_BUSI_with_GT/malignant or" in message

@@ -9,14 +9,14 @@ import pytest
 
 from nbcore.data import load
 from nbcore.data.check import check
-from nbcore.data.manifest import list_manifests
+from nbcore.data.manifest import list_manifests, load_manifest
 from nbcore.errors import UsageError
 
 IMAGES = 100  # in each twin
 Twin = Callable[[str], Path]
 
 
-@pytest.mark.parametrize("name", list_manifests())
+@pytest.mark.parametrize("name", [name for name in list_manifests() if not load_manifest(name).part_of])
 def test_a_twin_is_complete(name: str, twin: Twin) -> None:
     report = check(name, twin(name))
     assert (report.verdict, report.exit_status, report.images) == ("complete", 0, IMAGES)
@@ -59,7 +59,7 @@ def test_copies_are_noticed_also_across_splits(damaged: Twin) -> None:
     root = damaged("chexpert")
     samples = load("chexpert", root)
     shutil.copy(samples.split("train").image_paths()[0], samples.split("test").image_paths()[0])
-    (remark,) = check("chexpert", root).remarks
+    remark = check("chexpert", root).remarks[-1]
     assert "1 images are identical copies of another; 1 pictures are in more than one split" in remark
 
 
@@ -91,3 +91,51 @@ def test_a_wrong_root_is_broken_and_a_wrong_name_an_error(tmp_path: Path) -> Non
     assert report.exit_status == 1 and "is this the right root?" in report.to_text()
     with pytest.raises(UsageError, match="unknown data set"):
         check("chexprt", tmp_path)
+
+
+def test_patients_in_two_splits_break_it_and_all_else_is_told(damaged: Twin) -> None:
+    root = damaged("nih-chestxray14")
+    table = load("nih-chestxray14", root).table
+    patient = next(p for p in table.loc[table["split"] != "test", "patient"] if (table["patient"] == p).sum() > 1)
+    name = Path(table.loc[table["patient"] == patient, "image"].iloc[0]).name
+    for listed, more in (("test_list.txt", [name]), ("train_val_list.txt", [])):
+        names = [line for line in (root / listed).read_text().split() if line != name]
+        (root / listed).write_text("\n".join(names + more))
+    report = check("nih-chestxray14", root)
+    assert (report.verdict, len(report.problems)) == ("broken", 1)
+    assert f"patient {patient!r} is in two splits" in report.problems[0]
+    assert report.images == report.pictures.decoded == IMAGES
+
+
+def test_it_is_told_where_splits_come_from(damaged: Twin) -> None:
+    root = damaged("nih-chestxray14")
+    (root / "PHANTOM.json").unlink()
+    rules = check("nih-chestxray14", root, quick=True).split_rule
+    assert rules == {"train": "the rest", "valid": "drawn by patient, seed 0", "test": "the data set's own"}
+    (root / "test_list.txt").unlink()
+    report = check("nih-chestxray14", root, quick=True)
+    assert report.split_rule["test"] == "drawn by patient, seed 0"
+    assert "test_list.txt not here" in report.remarks and any("not the papers'" in remark for remark in report.remarks)
+
+
+def test_official_sets_may_lack(damaged: Twin) -> None:
+    root = damaged("isic2018")
+    (root / "PHANTOM.json").unlink()
+    tests = check("isic2018", root, quick=True).splits["test"][0]
+    for part in ("Training", "Validation"):
+        shutil.rmtree(root / f"ISIC2018_Task3_{part}_Input")
+        shutil.rmtree(root / f"ISIC2018_Task3_{part}_GroundTruth")
+    report = check("isic2018", root)
+    assert (report.verdict, report.images) == (f"subset: {tests} of 11720", tests)
+    assert "no image of the split 'train' is here" in report.remarks
+    assert any(remark.startswith("no patients are named") for remark in report.remarks)
+
+
+def test_classes_are_measured_by_the_manifest(damaged: Twin) -> None:
+    root = damaged("busi")
+    (root / "PHANTOM.json").unlink()
+    shutil.rmtree(root / "Dataset_BUSI_with_GT" / "normal")
+    report = check("busi", root)
+    assert report.positives["expected"].to_dict() == {"benign": 437, "malignant": 210, "normal": 133}
+    assert (report.positives[["train", "valid", "test"]].sum(axis=1) == report.balance["positive"]).all()
+    assert "no image here is positive of normal" in report.remarks and report.verdict.endswith("of 780")

@@ -75,7 +75,7 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown corpus 'open-i' \(did you mean 'openi'\?\)"):
         read_corpus("open-i", tmp_path)
     assert "cannot read the root of openi" in _told("openi", tmp_path / "absent")
-    assert "put NLMCXR_reports.tgz, or the XML files out of it, there" in _told("openi", tmp_path)
+    assert "NLMCXR_reports.tgz, or the XML files out of it, is missing" in _told("openi", tmp_path)
     assert "index.csv is missing" in _told("spanish-imaging-sentences", tmp_path)
     (tmp_path / "a.xml").write_text(REPORTS["ecgen-radiology/11.xml"])
     assert f"no text in the openi corpus under {tmp_path}" in _told("openi", tmp_path)
@@ -91,6 +91,18 @@ def test_a_damaged_archive_is_told(damage: str, tmp_path: Path) -> None:
     _pack(path, REPORTS)
     path.write_bytes(path.read_bytes()[:150] if damage == "short" else b"<html>")
     assert f"cannot read {path}" in _told("openi", tmp_path)
+
+
+def test_entities_that_unfold_are_refused(tmp_path: Path) -> None:
+    laughs = "".join(f'<!ENTITY l{i + 1} "{f"&l{i};" * 10}">' for i in range(9))
+    bomb = f'<?xml version="1.0"?><!DOCTYPE e [<!ENTITY l0 "ha">{laughs}]>'
+    _pack(tmp_path / "NLMCXR_reports.tgz", {"ecgen-radiology/1.xml": f"{bomb}<e><AbstractText>&l9;</AbstractText></e>"})
+    assert "1.xml declares XML entities" in _told("openi", tmp_path)
+
+
+def test_a_report_of_many_megabytes_is_refused(tmp_path: Path) -> None:
+    _pack(tmp_path / "NLMCXR_reports.tgz", {"1.xml": " " * 2**23})
+    assert "1.xml has 8388608 bytes, too many for a report" in _told("openi", tmp_path)
 
 
 def _at_hand(name: str) -> pytest.MarkDecorator:

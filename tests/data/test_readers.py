@@ -31,6 +31,7 @@ NAMES = [
     "montgomery-tb",
     "nih-chestxray14",
     "object-cxr",
+    "openi",
     "padchest",
     "rsna-pneumonia",
     "shenzhen-tb",

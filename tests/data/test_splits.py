@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nbcore.data.manifest import load_manifest
 from nbcore.data.samples import Samples
-from nbcore.data.splits import assert_disjoint, assign_splits, label_fraction, patient_split
+from nbcore.data.splits import assert_disjoint, assign_splits, label_fraction, patient_order, patient_split
 from nbcore.data.tables import tidy
 from nbcore.errors import UsageError, UserError
 
@@ -21,6 +21,37 @@ patient_lists = st.lists(st.integers(1, 5), min_size=12, max_size=60).map(
 
 def _splits_of(patients: np.ndarray, split: np.ndarray) -> pd.Series:
     return pd.Series(split).groupby(patients).nunique()
+
+
+names = st.lists(st.text(max_size=6), min_size=3, max_size=40, unique=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(names, st.integers(0, 99), st.data())
+def test_the_order_of_two_patients_depends_on_nobody_else(names: list[str], seed: int, data: st.DataObject) -> None:
+    patients = np.array(names, dtype=object)
+    some = data.draw(st.lists(st.sampled_from(names), min_size=1))
+    complete, partial = patient_order(patients, seed).tolist(), patient_order(np.array(some, dtype=object), seed)
+    assert [patient for patient in complete if patient in set(partial)] == partial.tolist()
+
+
+def test_the_order_is_the_same_everywhere() -> None:
+    """Pinned, as a published split must not move with a platform or a library."""
+    patients = [f"patient{i:05d}" for i in range(8)]
+    assert [patient[-1] for patient in patient_order(np.array(patients), 0)] == list("75106432")
+    assert [patient[-1] for patient in patient_order(np.array(patients), 12)] == list("73261450")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(12, 60), st.integers(0, 9), st.data())
+def test_removing_others_leaves_the_held_out_patients(n: int, seed: int, data: st.DataObject) -> None:
+    """Only the number held out, a share of the images that are there, moves the cut."""
+    patients = np.arange(n)
+    held = patient_split(patients, {"test": 4, "valid": 3}, seed)
+    others = patients[held == "train"].tolist()
+    gone = data.draw(st.lists(st.sampled_from(others), unique=True, max_size=len(others) - 1))
+    left = ~np.isin(patients, gone)
+    assert (patient_split(patients[left], {"test": 4, "valid": 3}, seed) == held[left]).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -87,6 +118,27 @@ def test_label_fraction_takes_from_train_only_and_checks_its_range() -> None:
     assert set(label_fraction(samples, 0.5, 0).table["split"]) == {"train"}
     with pytest.raises(UsageError, match="fraction"):
         label_fraction(samples, 0.0, 0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(patient_lists, st.integers(0, 5), st.randoms(use_true_random=False))
+def test_a_label_fraction_does_not_depend_on_the_order_of_the_rows(patients: np.ndarray, seed: int, random) -> None:
+    rows = list(range(len(patients)))
+    random.shuffle(rows)
+    samples = _samples(patients)
+    chosen, again = label_fraction(samples, 0.3, seed), label_fraction(samples.subset(rows), 0.3, seed)
+    assert set(chosen.table["image"]) == set(again.table["image"])
+
+
+def test_a_fixed_split_stands_instead_of_a_draw() -> None:
+    """A patient has the split of the first known image; who is not known is for training; official sets stay."""
+    patients = pd.Series(list("aabcde"))
+    fixed = pd.Series([None, "valid", "test", "train", None, "train"])
+    split = assign_splits(patients, pd.Series(["train"] * 6), load_manifest("shenzhen-tb"), Path("no"), fixed=fixed)
+    assert split.tolist() == ["valid", "valid", "test", "train", "train", "train"]
+    official = pd.Series(["train"] * 5 + ["test"])
+    split = assign_splits(patients, official, load_manifest("idrid"), Path("no"), fixed=fixed)
+    assert split.tolist() == ["valid", "valid", "train", "train", "train", "test"]
 
 
 def test_a_patient_in_two_splits_is_named() -> None:

@@ -31,6 +31,7 @@ NAMES = [
     "mra-midas",
     "nih-chestxray14",
     "object-cxr",
+    "openi",
     "padchest",
     "rsna-pneumonia",
     "shenzhen-tb",

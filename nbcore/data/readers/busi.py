@@ -22,7 +22,7 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
 
     The owner names no patients, so each image counts as its own. The mask of an image with several lesions is told in
     run lengths, a normal image has none. Where a published split lies in the root, the images it does not list are
-    left out.
+    left out. A copy may lack a class, and masks.
     """
     layout = manifest.layout
     folders = [folder for names in layout.classes.values() for folder in names]
@@ -31,9 +31,13 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
         [row for name in manifest.classes for row in _of_class(manifest, root, home, name)],
         columns=["image", "class", "mask"],
     )
+    if table.empty:
+        places = " or ".join(dict.fromkeys(f"{home}{folder}" for folder in folders))
+        raise UserError(f"{manifest.name}: no {layout.suffix} images under {root}: expected some in {places}")
     table["name"] = table["image"].map(lambda image: PurePosixPath(image).name)
     listed = next((root / file for file in layout.splits if (root / file).is_file()), None)
-    table = table.assign(split="train") if listed is None else _as_listed(table, listed, root / home)
+    table = table.assign(split="train") if listed is None else _as_listed(table, listed, root, home)
+    given = table["class"]
     return tidy(
         len(table),
         image=table["image"],
@@ -41,7 +45,7 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
         study=table["name"],
         split=table["split"],
         mask=table["mask"],
-        **{f"label:{name}": (table["class"] == name).astype(np.float32) for name in manifest.classes},
+        **{f"label:{name}": given.eq(name).astype(np.float32).where(given != "") for name in manifest.classes},
     )
 
 
@@ -56,9 +60,6 @@ def _of_class(manifest: Manifest, root: Path, home: str, name: str) -> list[tupl
                 masks.setdefault(file[: found.start()], []).append(file)
             else:
                 images.append(file)
-    if not images:
-        places = " or ".join(f"{home}{folder}" for folder in layout.classes[name])
-        raise UserError(f"{manifest.name}: no {layout.suffix} images of class {name!r} under {root}: expected {places}")
     outlined = name != layout.normal
     return [
         (image, name, _told(root, masks.get(image.removesuffix(layout.suffix), [])) if outlined else "")
@@ -73,18 +74,19 @@ def _told(root: Path, masks: list[str]) -> str:
     return RLE + ";".join(rle_encode(read_image(root / mask) > 0) for mask in masks)
 
 
-def _as_listed(table: pd.DataFrame, path: Path, home: Path) -> pd.DataFrame:
-    """The images that a published split lists, in its order."""
+def _as_listed(table: pd.DataFrame, path: Path, root: Path, home: str) -> pd.DataFrame:
+    """The images that a published split lists, in its order; one that is not there keeps its place, without a class."""
     with readable(path):
-        lists = json.loads(path.read_text("utf-8"))
+        lists = json.loads(path.read_text("utf-8-sig"))
     try:
         rows = [(PurePosixPath(image).name, _PARTS[part]) for part, items in lists.items() for image, _, _ in items]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} does not hold lists of [path, label, class] named train, val and test: fetch it again"
         ) from error
-    known = set(table["name"])
-    for name, _ in rows:
-        if name not in known:
-            raise UserError(f"{path} lists {name!r}, which is not under {home}: unpack the images again")
-    return pd.DataFrame(rows, columns=["name", "split"]).merge(table, on="name", how="left")
+    if not (known := set(table["name"])) & {name for name, _ in rows}:
+        raise UserError(f"{path} lists none of the images under {root / home}: it is the list of another data set")
+    table = pd.DataFrame(rows, columns=["name", "split"]).merge(table, on="name", how="left")
+    absent = ~table["name"].isin(known)
+    table.loc[absent, "image"] = home + table.loc[absent, "name"]
+    return table.fillna({"class": "", "mask": ""})

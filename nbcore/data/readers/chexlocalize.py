@@ -52,7 +52,7 @@ def _outlines(layout: ChexlocalizeLayout, root: Path) -> dict[str, str]:
     from pycocotools import mask as coco
 
     with readable(path):
-        told = json.loads(path.read_text("utf-8"))
+        told = json.loads(path.read_text("utf-8-sig"))
     codes = {}
     for image, classes in told.items():
         try:

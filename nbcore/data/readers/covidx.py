@@ -8,7 +8,7 @@ import pandas as pd
 
 from nbcore.data.layouts import CovidxLayout
 from nbcore.data.manifest import Manifest
-from nbcore.data.tables import readable, tidy
+from nbcore.data.tables import readable, tidy, unique_rows
 from nbcore.errors import UsageError, UserError
 from nbcore.validation import nearest
 
@@ -23,7 +23,9 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
         raise UsageError(f"{manifest.name}: layout.classes: no class {name!r}{nearest(name, list(manifest.classes))}")
     edition = _edition(layout, root, manifest.name)
     rows = [row for split, file in edition.items() for row in _lines(layout, root / file, split)]
-    table = pd.DataFrame(rows, columns=["patient", "image", "class", "split"]).drop_duplicates(["image", "split"])
+    table = pd.DataFrame(rows, columns=["patient", "image", "class", "split"])
+    unique_rows(table[["image", "split", "class"]], ["image", "split"], f"the list of {manifest.name} under {root}")
+    table = table.drop_duplicates(["image", "split"])
     labels = {
         f"label:{name}": [layout.classes[found].get(name, np.nan) for found in table["class"]]
         for name in manifest.classes
@@ -52,7 +54,7 @@ def _lines(layout: CovidxLayout, path: Path, split: str) -> list[tuple[str, str,
     classes = "|".join(map(re.escape, layout.classes))
     pattern = re.compile(rf"(\S+)\s+(\S.*?)\s+({classes})(?:\s+(\S+))?")
     with readable(path):
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -8,7 +8,7 @@ import pandas as pd
 
 from nbcore.data.layouts_classes import DmidLayout
 from nbcore.data.manifest import Manifest
-from nbcore.data.tables import find_table, list_files, locate, readable, tidy
+from nbcore.data.tables import find_table, list_files, locate, read_text, tidy
 from nbcore.errors import UserError
 
 
@@ -37,9 +37,7 @@ def _classes(layout: DmidLayout, path: Path) -> dict[str, str]:
     """Image -> class. A line that does not begin with an image's name is the owner's remark."""
     severity = list(layout.classes.values())
     found: dict[str, str] = {}
-    with readable(path):
-        lines = path.read_text("utf-8").splitlines()
-    for row, line in enumerate(lines, start=1):
+    for row, line in enumerate(read_text(path).splitlines(), start=1):
         words = dict(zip(layout.columns, line.split()))
         if not words or not re.fullmatch(layout.name_pattern, words["image"]):
             continue

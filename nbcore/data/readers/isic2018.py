@@ -1,5 +1,6 @@
 """ISIC 2018 Task 3: dermoscopic images with one of seven diagnoses each, in three official sets."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,16 +12,16 @@ from nbcore.errors import UserError
 
 
 def read(manifest: Manifest, root: Path) -> pd.DataFrame:
-    """A row an image; exactly one class is 1.
+    """A row an image of the sets whose table is there; exactly one class is 1.
 
     The owner names no patients, but the lesions of the training images: a lesion counts as a patient, and so does an
     image whose lesion is not known.
     """
     layout = manifest.layout
-    table = pd.concat(
-        [_part(manifest, find_table(root, files, manifest.name), split) for split, files in layout.tables.items()],
-        ignore_index=True,
-    )
+    here = {split: files for split, files in layout.tables.items() if _is_here(root, files)}
+    here = here or layout.tables  # none: `find_table` tells what is missing
+    parts = [_part(manifest, find_table(root, files, manifest.name), split) for split, files in here.items()]
+    table = pd.concat(parts, ignore_index=True)
     return tidy(
         len(table),
         image=table["split"].map(layout.images) + "/" + table["name"] + layout.suffix,
@@ -29,6 +30,10 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
         split=table["split"],
         **table.filter(like="label:"),
     )
+
+
+def _is_here(root: Path, tables: Sequence[str]) -> bool:
+    return any((root / name).is_file() or (root / f"{name}.gz").is_file() for name in tables)
 
 
 def _part(manifest: Manifest, path: Path, split: str) -> pd.DataFrame:

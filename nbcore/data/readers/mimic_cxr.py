@@ -7,7 +7,7 @@ import pandas as pd
 from nbcore.data.layouts import MimicCxrLayout
 from nbcore.data.manifest import Manifest
 from nbcore.data.reports import clean_report, extract_sections
-from nbcore.data.tables import find_table, label_columns, read_table, readable, tidy
+from nbcore.data.tables import find_table, label_columns, read_table, readable, tidy, unique_rows
 from nbcore.errors import UserError
 
 
@@ -29,7 +29,7 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
 
     labels = find_table(root, [layout.labels], manifest.name)
     classes = list(manifest.classes)
-    studies = read_table(labels, [*key, *classes], text=key).drop_duplicates(key)
+    studies = unique_rows(read_table(labels, [*key, *classes], text=key), key, labels)
     table = table.merge(studies, "left", on=key)  # a few studies have no labels: not mentioned
 
     folder = _study_folders(table[names.patient], table[names.study])
@@ -56,7 +56,7 @@ def _reports(layout: MimicCxrLayout, root: Path, study: pd.Series, folder: pd.Se
     sectioned = next((path for end in ("", ".gz") if (path := root / f"{layout.sectioned}{end}").is_file()), None)
     if sectioned:
         wanted = ["study", *layout.sections]
-        table = read_table(sectioned, wanted, text=wanted).drop_duplicates("study")
+        table = unique_rows(read_table(sectioned, wanted, text=wanted, verbatim=True), ["study"], sectioned)
         table["study"] = table["study"].str.removeprefix("s")
         table = table[table["study"].isin(study)].set_index("study")
         first, *others = (table[name] for name in layout.sections)
@@ -67,7 +67,7 @@ def _reports(layout: MimicCxrLayout, root: Path, study: pd.Series, folder: pd.Se
         for top in layout.reports:
             if (path := root / top / f"{place}.txt").is_file():
                 with readable(path):
-                    sections = extract_sections(path.read_text("utf-8"))
+                    sections = extract_sections(path.read_text("utf-8-sig"))
                 texts[place] = clean_report(" ".join(sections.get(name, "") for name in layout.sections))
                 break
     return folder.map(texts).fillna("")

@@ -1,5 +1,6 @@
 """NIH ChestX-ray14: every image is frontal; 14 findings mined from the reports, and boxes for 880 of the images."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 
 from nbcore.data.layouts import NihLayout
 from nbcore.data.manifest import Manifest
-from nbcore.data.tables import find_table, locate, read_table, readable, tidy
+from nbcore.data.tables import find_table, locate, number_column, read_table, readable, tidy
 from nbcore.errors import UserError
 
 
@@ -45,7 +46,7 @@ def _official_split(layout: NihLayout, root: Path, images: pd.Series) -> np.ndar
     lists = {}
     for name in (layout.train_list, layout.test_list):
         with readable(root / name):
-            lists[name] = set((root / name).read_text("utf-8").split()) if (root / name).exists() else set()
+            lists[name] = set((root / name).read_text("utf-8-sig").split()) if (root / name).exists() else set()
     if both := lists[layout.train_list] & lists[layout.test_list]:
         raise UserError(f"{root}: {min(both)} is in both {layout.train_list} and {layout.test_list}")
     return np.where(images.isin(lists[layout.test_list]), "test", "train")
@@ -57,11 +58,15 @@ def _boxes(layout: NihLayout, root: Path, images: pd.Series) -> list[list[tuple[
     if not path.is_file():
         return [[] for _ in images]
     with readable(path):
-        heading = pd.read_csv(path, nrows=0).columns.tolist()
-    if len(heading) < 6:
-        raise UserError(f"{path} has {len(heading)} columns, not image, finding, x, y, w, h")
+        heading = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns.tolist()
+    sides = heading[2:6]
+    if [re.sub(r"\W", "", side.lower())[-1:] for side in sides] != ["x", "y", "w", "h"]:
+        raise UserError(
+            f"{path}: the columns are {', '.join(heading)[:120]}, not image, finding, x, y, w, h: fetch it again"
+        )
     table = read_table(path, heading[:6])
+    numbers = [number_column(table, side, path) for side in sides]
     boxes: dict[str, list[tuple[float, ...]]] = {}
-    for image, *box in zip(table[heading[0]], *(table[name].astype(float) for name in heading[2:6])):
+    for image, *box in zip(table[heading[0]], *numbers):
         boxes.setdefault(image, []).append(tuple(box))
     return [boxes.get(image, []) for image in images]

@@ -58,4 +58,4 @@ def _reading(path: Path) -> str:
     if not path.is_file():
         return ""
     with readable(path):
-        return path.read_text("utf-8", errors="replace")
+        return path.read_text("utf-8-sig", errors="replace")

@@ -19,6 +19,10 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     target = label_columns(table.rename(columns={names.target: name}), [name], path)
     label = target[f"label:{name}"].groupby(image, sort=False).max()
     boxes = _boxes(table, names.image, names.box, path)
+    if (odd := (label == 1) != label.index.isin(list(boxes))).any():
+        raise UserError(
+            f"{path}: {names.target} and boxes of {odd.idxmax()!r} contradict each other; fetch the table again"
+        )
     return tidy(
         len(label),
         image=[f"{layout.images}/{patient}.dcm" for patient in label.index],

@@ -28,6 +28,7 @@ from nbcore.data.phantom.twins import (
     nih,
     nlm_tb,
     object_cxr,
+    openi,
     padchest,
     rsna,
     siim,
@@ -48,6 +49,7 @@ WRITERS: dict[str, Callable[[Manifest, Path, Cast], None]] = {
     "covidx": covidx.write,
     "object-cxr": object_cxr.write,
     "padchest": padchest.write,
+    "openi": openi.write,
     "chexlocalize": chexlocalize.write,
     "nlm-tb": nlm_tb.write,
     "idrid": idrid.write,
@@ -137,9 +139,9 @@ def describe_twin(manifest: Manifest, images: int | None = None, size: int | Non
 
 @cache
 def generator_version() -> str:
-    """A digest of the phantom's sources, and of the stemmer's: what it draws or tells may change with any of them."""
+    """A digest of the sources of phantom, stemmer and splits: what it draws or tells may change with any of them."""
     phantom = Path(__file__).parent.parent
-    sources = [*phantom.rglob("*.py"), phantom.parent / "spanish.py"]
+    sources = [*phantom.rglob("*.py"), phantom.parent / "spanish.py", phantom.parent / "splits.py"]
     return digest({path.relative_to(phantom.parent).as_posix(): path.read_text("utf-8") for path in sources})
 
 
