@@ -23,9 +23,9 @@ from nbcore.locks import locked
 
 # Sources that only arrange finished numbers: editing them leaves every stage valid.
 _NO_NUMBERS = {
-    *("__main__.py", "profiles.py", "recorder.py", "report.py", "results.py", "run.py", "validation.py"),
+    *("__main__.py", "leaks.py", "profiles.py", "protection.py", "recorder.py", "report.py", "results.py", "run.py"),
     *("analysis/figures.py", "analysis/language_figures.py", "analysis/adaptation_figures.py", "data/check.py"),
-    *("analysis/prompt_figures.py", "analysis/published_means.py"),
+    *("analysis/prompt_figures.py", "analysis/published_means.py", "validation.py"),
 }
 
 

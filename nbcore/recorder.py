@@ -1,6 +1,7 @@
 """Collects what a notebook run produces and leaves it behind all at once, the record last.
 
 A run writes into `results/<profile>/.<notebook>.partial/`; only a finished run replaces the results of the one before.
+With private data that folder lies beside them, and what is in it is searched before it comes to results/.
 """
 
 import os
@@ -20,8 +21,10 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from nbcore.data import Samples
 from nbcore.data.samples import SPLITS
+from nbcore.errors import UserError
 from nbcore.files import atomic_path, atomic_write
 from nbcore.paths import ROOT
+from nbcore.protection import Keeping
 from nbcore.results import Claim, DataUse, Figure, Record, Row, aggregate, write_tables
 
 HEADLESS = "NBCORE_HEADLESS"  # set by `nbcore run`, which adds the executed notebook before it publishes
@@ -42,11 +45,14 @@ class Recorder:
         source: Literal["real", "phantom"],
         output_root: Path,
         command: str,
+        keeping: Keeping | None = None,
     ):
+        """Begin an empty record; until it is published the run lies where `keeping` says, or in `output_root`."""
         self._start = time.monotonic()
         self._output = output_root / profile
         self._notebook = notebook
-        self.directory = partial_directory(output_root, profile, notebook)
+        self._keeping = keeping or Keeping(output_root, {})
+        self.directory = partial_directory(self._keeping.root, profile, notebook)
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
         self._record = Record(
@@ -141,24 +147,49 @@ class Recorder:
         write_tables(record, self.directory / "tables")
         atomic_write(self.directory / "record.json", record.model_dump_json(indent=1))
         if HEADLESS not in os.environ:
-            publish(self._output, self._notebook)
+            publish(self._output, self._notebook, self._keeping)
         return record
 
 
-def partial_directory(output_root: Path, profile: str, notebook: str) -> Path:
+def partial_directory(root: Path, profile: str, notebook: str) -> Path:
     """Where a run that has not ended keeps its results."""
-    return output_root / profile / f".{notebook}.partial"
+    return root / profile / f".{notebook}.partial"
 
 
-def publish(output: Path, notebook: str) -> Path:
-    """Put a finished run in the place of the one before; a crash in between leaves one of them whole."""
+def publish(output: Path, notebook: str, keeping: Keeping | None = None) -> Path:
+    """Put a finished run in the place of the one before; a crash in between leaves one of them whole.
+
+    Raises:
+        UserError: something in it belongs to a patient of private data; the run stays beside them.
+    """
     final, partial, old = output / notebook, output / f".{notebook}.partial", output / f".{notebook}.old"
+    if keeping and keeping.private:
+        kept = partial_directory(keeping.root, output.name, notebook)
+        _refuse_leaks(kept, notebook, keeping)
+        if kept != partial:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(kept, partial)
+            shutil.rmtree(kept)
     recover(output, notebook)
     if final.exists():
         final.rename(old)
     partial.rename(final)
     shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _refuse_leaks(kept: Path, notebook: str, keeping: Keeping) -> None:
+    """Set a run aside, and say why, if there is anything private in it."""
+    from nbcore.leaks import find_leak
+
+    if leak := find_leak(kept, keeping.private, keeping.data_root):
+        refused = kept.with_name(f"{notebook}.refused")
+        shutil.rmtree(refused, ignore_errors=True)
+        kept.rename(refused)
+        raise UserError(
+            f"{notebook}: not published, because {leak} ({', '.join(keeping.private)} is credentialed): take it out "
+            f"and run again; this run is kept in {refused}."
+        )
 
 
 def recover(output: Path, notebook: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from nbcore.errors import UsageError, UserError
 from nbcore.files import atomic_write
 from nbcore.locks import locked
 from nbcore.paths import NOTEBOOKS
+from nbcore.protection import keeping
 from nbcore.recorder import HEADLESS, partial_directory, publish, recover
 from nbcore.results import load_record
 from nbcore.settings import load_settings
@@ -20,11 +21,13 @@ def run(
 ) -> Path:
     """Execute a notebook and return the folder of its results: executed notebook, HTML, tables, figures, record.
 
-    Earlier results stay as they are until the run has ended well.
+    Earlier results stay as they are until the run has ended well. A run on private data, and the notebook of one that
+    fails, lie beside the data until nothing of a patient has been found in them.
 
     Raises:
-        UsageError: unknown notebook, profile or parameter; real data needed and no `data_root`.
-        UserError: a cell failed, the kernel died, or the run left no complete record.
+        UsageError: unknown notebook, profile or parameter; real data needed and no `data_root`; patients to be shown in
+            the project's results/.
+        UserError: a cell failed, the kernel died, the run left no complete record, or it shows something of a patient.
     """
     settings = load_settings(notebook, profile, overrides)
     if settings.source == "real" and data_root is None:
@@ -36,18 +39,22 @@ def run(
         "output_root": str(output_root.resolve()),
         "overrides": overrides,
     }
-    output = output_root.resolve() / profile
-    with locked(output / f".{notebook}.lock"):
+    kept = keeping(settings, data_root and data_root.resolve(), output_root.resolve())
+    output, own = output_root.resolve() / profile, kept.root / profile
+    with ExitStack() as locks:
+        for folder in dict.fromkeys([output, own]):
+            locks.enter_context(locked(folder / f".{notebook}.lock"))
+            (folder / f"{notebook}.failed.ipynb").unlink(missing_ok=True)
         recover(output, notebook)
-        partial = partial_directory(output_root.resolve(), profile, notebook)
-        executed = output / f".{notebook}.executed.ipynb"
+        partial = partial_directory(kept.root, profile, notebook)
+        executed = own / f".{notebook}.executed.ipynb"
         try:
-            _execute(NOTEBOOKS / f"{notebook}.ipynb", executed, parameters, failed=output / f"{notebook}.failed.ipynb")
+            _execute(NOTEBOOKS / f"{notebook}.ipynb", executed, parameters, failed=own / f"{notebook}.failed.ipynb")
             if not load_record(partial / "record.json").complete:
                 raise UserError(f"{notebook}: the run ended without a complete record; run it again.")
             atomic_write(partial / f"{notebook}.html", _html(executed))
             executed.replace(partial / f"{notebook}.ipynb")
-            return publish(output, notebook)
+            return publish(output, notebook, kept)
         finally:
             executed.unlink(missing_ok=True)
 
@@ -59,7 +66,6 @@ def _execute(source: Path, executed: Path, parameters: dict[str, Any], *, failed
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    failed.unlink(missing_ok=True)
     try:
         with _environment({HEADLESS: "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}):
             papermill.execute_notebook(

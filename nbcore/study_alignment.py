@@ -79,8 +79,12 @@ class StudyAlignment(StudyEncoders):
         return json.loads((stage("retrieval", key, build, self.cache_root).path / "metrics.json").read_text())
 
     def word_maps(self, encoder: Encoder, name: str, count: int | None = None) -> WordMaps:
-        """Where the word for its finding looks in the (first `count`) outlined test pictures of a data set."""
+        """Where the word for its finding looks in the (first `count`) outlined test pictures of a data set, to be
+        shown: black for private data."""
         samples = self._outlined(name, count)
+        return self._shown(samples, self._word_maps(encoder, samples, name))
+
+    def _word_maps(self, encoder: Encoder, samples: Samples, name: str) -> WordMaps:
         method, phrase = self.load_method(encoder), PHRASES[name]
         place = method.words_of(phrase.sentence).index(phrase.word)
         ids, mask = method.text.tokenize([phrase.sentence] * len(samples), encoder.config.max_length)
@@ -94,7 +98,7 @@ class StudyAlignment(StudyEncoders):
         """The pointing game of the word for a data set's finding, on its test pictures."""
 
         def build(folder: Path) -> None:
-            found = self.word_maps(encoder, name)
+            found = self._word_maps(encoder, self._outlined(name, None), name)
             atomic_write(folder / "pointing.json", json.dumps(pointing_game(found.maps, found.outlines)._asdict()))
 
         phrase = PHRASES[name]
@@ -148,6 +152,10 @@ class StudyAlignment(StudyEncoders):
     def _beside_outlines(self, samples: Samples, maps: np.ndarray) -> WordMaps:
         outlines = self._cropped(masks(samples, self.settings.resize)) > 0
         return WordMaps(self._cropped(self.images(samples)), maps, outlines)
+
+    def _shown(self, samples: Samples, found: WordMaps) -> WordMaps:
+        parts = (found.pictures, found.maps, found.outlines)
+        return WordMaps(*(self.guard.pictures(samples, part) for part in parts))
 
     @torch.no_grad()
     def _each_batch(

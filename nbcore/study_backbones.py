@@ -181,9 +181,6 @@ class StudyBackbones(StudyBase):
     def label(self, name: str) -> str:
         return super().label(name.partition("/")[0])
 
-    def is_private(self, name: str) -> bool:
-        return super().is_private(name.partition("/")[0])
-
     def manifest(self, name: str) -> Manifest:
         """The manifest of a data set, or of the one that a modality is of."""
         return load_manifest(name.partition("/")[0])

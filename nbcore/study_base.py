@@ -16,6 +16,7 @@ from nbcore.data import Samples, image_cache, load, load_manifest
 from nbcore.data.phantom.twins import describe_twin, write_twin
 from nbcore.errors import UsageError
 from nbcore.paths import RESULTS
+from nbcore.protection import Guard, keeping, private_roots
 from nbcore.recorder import Recorder
 from nbcore.settings import RunSettings, load_settings, settings_class
 from nbcore.side_by_side import SideBySide, Step
@@ -71,21 +72,14 @@ class StudyBase:
         self._samples: dict[str, Samples] = {}
         if settings.source == "real" and data_root is None:
             raise UsageError("this profile needs real data: give the folder that holds it with --data-root DIR.")
+        self.guard = Guard(settings.allow_patient_data)
+        self.keeping = keeping(settings, data_root, output_root)
         torch.set_num_threads(settings.threads)
 
     @cached_property
     def cache_root(self) -> Path:
         """Where finished stages are kept; those of credentialed data stay beside the data and never reach results/."""
-        private = any(self.is_private(name) for name in self.settings.data_sets)
-        return self.data_root if private else self.output_root
-
-    def is_private(self, name: str) -> bool:
-        """Whether nothing of a data set may be shown."""
-        return self.settings.source == "real" and load_manifest(name).is_private
-
-    def hides(self, *names: str) -> bool:
-        """Whether any of these data sets is private and the user has not asked to see it."""
-        return any(map(self.is_private, names)) and not self.settings.allow_patient_data
+        return self.data_root if private_roots(self.settings, self.data_root) else self.output_root
 
     @classmethod
     def open(
@@ -151,14 +145,13 @@ class StudyBase:
         return load_manifest(name).short_title
 
     def gallery(self, name: str, images: int = 12) -> Figure:
-        """Some training images under their positive labels; a blank page for credentialed data."""
+        """Some training images under their positive labels; a black one for private data."""
         samples = self.samples(name).split("train")
         samples = samples.subset(np.linspace(0, len(samples) - 1, min(images, len(samples))).astype(int))
-        if self.hides(name):
-            return figures.image_grid([], [])
         positive = [[c for c, y in zip(samples.classes, row) if y == 1] for row in samples.labels()]
         titles = [", ".join(names[:2]) + (" ..." if len(names) > 2 else "") for names in positive]
-        return figures.image_grid(list(self.images(samples)), titles)
+        pictures = self.guard.pictures(samples, self.images(samples))
+        return figures.image_grid(list(pictures), self.guard.sentences(samples, titles))
 
     def recorder(self, title: str) -> Recorder:
         """A record of this run."""
@@ -171,4 +164,5 @@ class StudyBase:
             source="phantom" if self.settings.source == "twin" else "real",
             output_root=self.output_root,
             command=self.command,
+            keeping=self.keeping,
         )

@@ -105,22 +105,19 @@ class StudyInputs(StudyBase):
         return [manifest.classes, manifest.uncertain.get(self.notebook), manifest.exclusive]
 
     def outlined_gallery(self, name: str, images: int = 6) -> Figure:
-        """Some training images with what is to be found in them outlined; a blank page for credentialed data."""
+        """Some training images with what is to be found in them outlined; black ones for private data."""
         samples = self.samples(name).split("train")
         rows = np.flatnonzero(has_outline(samples))
         samples = samples.subset(rows[np.linspace(0, len(rows) - 1, min(images, len(rows))).astype(int)])
-        if self.hides(name):
-            return figures.image_grid([], [])
         pictures, outlines = self.images(samples), masks(samples, self.settings.resize)
-        return figures.outlined(pictures, outlines, [self.label(name)] * len(pictures))
+        shown = [self.guard.pictures(samples, own) for own in (pictures, outlines)]
+        return figures.outlined(*shown, [self.label(name)] * len(pictures))
 
     def readable_reports(self, count: int, name: str | None = None) -> list[str]:
-        """Some reports to read, of `pretrain_on` or another pair set; none of credentialed data."""
-        name = name or self.settings.pretrain_on
-        if self.hides(name):
-            return ["Reports of credentialed data are not shown."]
-        reports = self._pairs_of(name, "train").table["report"]
-        return reports.iloc[np.linspace(0, len(reports) - 1, count).astype(int)].tolist()
+        """Some reports to read, of `pretrain_on` or another pair set; none of private data."""
+        samples = self._pairs_of(name or self.settings.pretrain_on, "train")
+        samples = samples.subset(np.linspace(0, len(samples) - 1, count).astype(int))
+        return self.guard.sentences(samples, samples.table["report"])
 
 
 def _evenly(samples: Samples, most: int | None) -> Samples:

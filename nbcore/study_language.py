@@ -174,13 +174,13 @@ class StudyLanguage(StudyInputs):
 
     def tokenisation(self) -> tuple[list[str], list[str], list[bool]]:
         """A Spanish report in word pieces, before and after new words joined the vocabulary, and which pieces are new;
-        nothing of credentialed data."""
-        if self.hides(*self.settings.pair_sets):
-            return [], [], []
+        nothing where any of the pairs are private."""
         lengths = self.texts("es", "test")["text"].str.split().str.len()
         typical = int((lengths - 30).abs().to_numpy().argmin())
         report = self.texts("es", "test")["text"].iloc[typical]
-        return tokenisation(report, self._tokenizer(self.config(mlm=False)), self._tokenizer(self.config()))
+        pieces = tokenisation(report, self._tokenizer(self.config(mlm=False)), self._tokenizer(self.config()))
+        before, after, is_new = (self.guard.rows(self.pairs_in(list(LANGUAGES)), part) for part in pieces)
+        return before, after, is_new
 
     def _tokenizer(self, config: PairConfig) -> BertTokenizer:
         return BertTokenizer.from_pretrained(self.language_folder(config))

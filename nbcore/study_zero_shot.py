@@ -15,6 +15,7 @@ import torch
 
 from nbcore.analysis.gradcam import map_agreement, similarity_maps
 from nbcore.cache import stage
+from nbcore.data import Samples
 from nbcore.data.prompts import finding_terms, prompt_pairs
 from nbcore.data.spanish import stemmed
 from nbcore.files import atomic_write
@@ -80,10 +81,8 @@ class StudyZeroShot(StudyAlignment):
         self, encoder: Encoder, name: str
     ) -> tuple[np.ndarray, list[tuple[str, str, float, str, float]]]:
         """A test picture (H, H) with as few findings as there are, and the prompts of the first of them with their
-        cosines: (language, positive prompt, cosine, negative prompt, cosine). Nothing of credentialed data."""
-        if self.hides(name):
-            return np.zeros((1, 1), np.uint8), []
-        rows, shown = [], np.zeros((1, 1), np.uint8)
+        cosines: (language, positive prompt, cosine, negative prompt, cosine). Nothing of private data."""
+        samples, rows, place = self.samples(name).split("test"), [], 0
         for language, spoken in LANGUAGES.items():
             labels, scores, findings = self.zero_shot_scores(encoder, name, language)
             count = labels.sum(axis=1)
@@ -92,14 +91,18 @@ class StudyZeroShot(StudyAlignment):
             (stated,), (denied,) = prompt_pairs([findings[finding]], language, style=self._style(name))
             cosines = [float(side[place, finding]) for side in (scores.positive, scores.negative)]
             rows.append((spoken, stated, cosines[0], denied, cosines[1]))
-            shown = self._cropped(self.images(self.samples(name).split("test").subset([place])))[0]
-        return shown, rows
+        picture = self._cropped(self.images(samples.subset([place])))[0]
+        return self.guard.pictures(samples, picture), self.guard.rows(samples, rows)
 
     # --- where a term looks
 
     def term_maps(self, encoder: Encoder, name: str, language: str, count: int | None = None) -> WordMaps:
-        """Grad-CAM of the likeness to a finding's name, of the (first `count`) outlined test pictures of a data set."""
+        """Grad-CAM of the likeness to a finding's name, of the (first `count`) outlined test pictures of a data set, to
+        be shown: black for private data."""
         samples = self._outlined(name, count)
+        return self._shown(samples, self._term_maps(encoder, samples, name, language))
+
+    def _term_maps(self, encoder: Encoder, samples: Samples, name: str, language: str) -> WordMaps:
         method = self.load_method(encoder)
         target = self._prompts(method, encoder, [finding_terms(name)[language]], language)[0]  # (P,)
         seen = partial(similarity_maps, method.vision, method.image_projector, stage=self.settings.gradcam_stage)
@@ -111,7 +114,8 @@ class StudyZeroShot(StudyAlignment):
         "agreement", and "mismatched", the same for maps of different pictures."""
 
         def build(folder: Path) -> None:
-            found = {language: self.term_maps(encoder, name, language) for language in LANGUAGES}
+            samples = self._outlined(name, None)
+            found = {language: self._term_maps(encoder, samples, name, language) for language in LANGUAGES}
             result: dict[str, Any] = {
                 language: pointing_game(maps.maps, maps.outlines)._asdict() for language, maps in found.items()
             }

@@ -1,5 +1,7 @@
 """Steps of a study in two languages, on twins of a few dozen pictures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,11 @@ import torch
 from nbcore.analysis.language_figures import tokenisation_figure, zero_shot_pipeline
 from nbcore.data.spanish import stemmed
 from nbcore.errors import UsageError, UserError
+from nbcore.protection import NOT_SHOWN
 from nbcore.study import Study
 
 TINY = {
-    "twin_images": {"mimic-cxr": 100, "padchest": 120, "chexpert": 60, "siim-acr": 60, "chexlocalize": 60},
+    "twin_images": {"mimic-cxr": 100, "padchest": 120, "chexpert": 60, "siim-acr": 120, "chexlocalize": 60},
     "probe_on": ["chexpert"],
     "segment_on": ["siim-acr"],
     "detect_on": [],
@@ -165,14 +168,20 @@ def test_terms_point_in_both_languages(study, encoder):
 
 
 def test_nothing_of_private_data_is_shown(study, encoder, monkeypatch):
-    monkeypatch.setattr(study, "is_private", lambda name: True)
+    for name in ("padchest", "chexlocalize", "siim-acr"):
+        monkeypatch.setitem(study._samples, name, replace(study.samples(name), private=True))
     assert study.tokenisation() == ([], [], [])
     tokenisation_figure(*study.tokenisation())
     picture, rows = study.zero_shot_example(encoder, "chexlocalize")
     assert not picture.any()
     assert rows == []
     zero_shot_pipeline(picture, rows)
-    assert study.readable_reports(2, "padchest") == ["Reports of credentialed data are not shown."]
+    found = study.term_maps(encoder, "siim-acr", "en", 2)
+    assert found.pictures.shape == found.outlines.shape == found.maps.shape
+    assert not any(part.any() for part in (found.pictures, found.outlines, found.maps))
+    outlined = study.outlined_gallery("siim-acr", 2)
+    assert not any(image.get_array().any() for axis in outlined.axes for image in axis.images)
+    assert study.readable_reports(2, "padchest") == [NOT_SHOWN]
 
 
 @pytest.mark.parametrize(
