@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 
+from nbcore.data.manifest import list_manifests, load_manifest
 from nbcore.methods import biomedcoop, cocoop, coop, kgcoop, kmat, med_unic, meduna, mflag, mgca
 from nbcore.methods.kmat import Solver
 from nbcore.methods.prompt_learning import PromptConfig
@@ -208,10 +209,34 @@ class KMatSettings(kmat.Config, AdaptationSettings):
         return self
 
 
+def _some_images() -> dict[str, int]:
+    """Enough of each twin to look at; where a test split is a data set of its own, enough for that, too."""
+    manifests = {name: load_manifest(name) for name in list_manifests()}
+    wholes = {manifest.part_of.data_set for manifest in manifests.values() if manifest.part_of}
+    return {name: 120 if name in wholes else 64 for name, own in manifests.items() if not own.part_of}
+
+
+class TourSettings(RunSettings):
+    """The tour's, which looks at data and learns nothing."""
+
+    access: list[Literal["open", "registration", "credentialed"]] = Field(
+        ["open", "registration", "credentialed"], min_length=1, description="ours: show data sets of these kinds"
+    )
+    seeds: int = Field(1, ge=1, description="ours: the first chooses the pictures")
+    threads: int = Field(1, ge=1, description="ours: of the CPU")
+    twin_images: dict[str, int] = Field(default_factory=_some_images, description="ours: images of each twin")
+    images_each: int = Field(8, ge=1, description="ours: pictures of a data set beside each other")
+
+    @property
+    def data_sets(self) -> list[str]:
+        return [name for name in list_manifests() if load_manifest(name).access in self.access]
+
+
 SETTINGS: dict[str, type[RunSettings]] = {
     "mflag": MFlagSettings,
     "mgca": MgcaSettings,
     "med_unic": MedUnicSettings,
     "meduna": MedUnaSettings,
     "kmat": KMatSettings,
+    "tour": TourSettings,
 }

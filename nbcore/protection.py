@@ -53,11 +53,12 @@ class Guard:
 
 
 def private_roots(settings: RunSettings, data_root: Path | None) -> dict[str, Path]:
-    """The private data sets of a study and where they lie; none where it runs on twins."""
+    """The private data sets of a study that are there, and where they lie; none where it runs on twins."""
     if settings.source != "real":
         return {}
     names = dict.fromkeys(name.partition("/")[0] for name in settings.data_sets)
-    return {name: data_root / name for name in names if load_manifest(name).is_private}
+    roots = {name: data_root / name for name in names if load_manifest(name).is_private}
+    return {name: root for name, root in roots.items() if root.is_dir()}
 
 
 @dataclass(frozen=True)

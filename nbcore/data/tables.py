@@ -72,13 +72,16 @@ def _undecodable(path: Path) -> int:
     raise AssertionError(f"{path} is UTF-8")
 
 
-def read_table(path: Path, columns: Sequence[str], text: Sequence[str] = (), *, verbatim: bool = False) -> pd.DataFrame:
+def read_table(
+    path: Path, columns: Sequence[str], text: Sequence[str] = (), *, verbatim: bool = False, may_be_empty: bool = False
+) -> pd.DataFrame:
     """These columns of a CSV; those in `text` as strings with "" for nothing.
 
     Nothing is an empty cell or a word such as NA or None; `verbatim`, where every column is text, only the former.
 
-    Raises UserError, naming the file, for an empty or unreadable one, the nearest column for a missing one, and the
-    line that is too short to have all of these columns, or longer than the heading.
+    Raises UserError, naming the file, for an unreadable one or one without rows (unless it `may_be_empty`), the
+    nearest column for a missing one, and the line that is too short to have all of these columns, or longer than the
+    heading.
     """
     with readable(path):
         found = _check_widths(path, columns)
@@ -94,7 +97,7 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str] = (), *, 
             low_memory=False,
             keep_default_na=not verbatim,
         )
-    if table.empty:
+    if table.empty and not may_be_empty:
         raise UserError(f"{path} has a heading but no rows: fetch it again")
     return table.fillna(dict.fromkeys(text, ""))
 

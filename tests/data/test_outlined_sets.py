@@ -14,6 +14,7 @@ from nbcore.data.images import read_image
 from nbcore.data.manifest import load_manifest
 from nbcore.data.masks import boxes_in_square, masks, rle_decode
 from nbcore.data.phantom import chest, world
+from nbcore.data.phantom.twins import write_twin
 from nbcore.data.phantom.twins.cast import draw_cast, outlines
 from nbcore.data.phantom.twins.rsna import agreed
 from nbcore.data.samples import Samples
@@ -294,3 +295,10 @@ def test_an_image_of_two_patients_in_two_splits(damaged: Twin) -> None:
         lines.write(f"999 {file} normal cohen\n")
     with pytest.raises(UserError, match=f"the image 'train/{file}' is in two splits"):
         load(manifest.model_copy(update={"layout": layout}), root)
+
+
+@pytest.mark.parametrize("images", [48, 80])
+def test_a_list_of_boxes_may_hold_none(images: int, tmp_path: Path) -> None:
+    root = write_twin("nih-chestxray14", tmp_path / "twin", images, 32)
+    (root / "BBox_List_2017.csv").write_text((root / "BBox_List_2017.csv").read_text().splitlines()[0] + "\n")
+    assert not load("nih-chestxray14", root).table["boxes"].map(len).any()

@@ -64,7 +64,7 @@ def _boxes(layout: NihLayout, root: Path, images: pd.Series) -> list[list[tuple[
         raise UserError(
             f"{path}: the columns are {', '.join(heading)[:120]}, not image, finding, x, y, w, h: fetch it again"
         )
-    table = read_table(path, heading[:6])
+    table = read_table(path, heading[:6], may_be_empty=True)
     numbers = [number_column(table, side, path) for side in sides]
     boxes: dict[str, list[tuple[float, ...]]] = {}
     for image, *box in zip(table[heading[0]], *numbers):
