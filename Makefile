@@ -32,7 +32,7 @@ test: setup
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks

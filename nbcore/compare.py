@@ -34,7 +34,7 @@ _ROUNDING = 1e-9  # relative: smaller differences are the arithmetic's, not the 
 _MACHINE = ("platform", "device", "cores", "threads")
 _SHOWN = 20  # numbers of a list, unless all are asked for
 _WIDTH = 100
-_LONGEST = 120  # characters of a value
+_LONGEST = 160  # characters of a value
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Comparison:
 
     def to_text(self, everything: bool = False) -> str:
         """A report for a terminal of 100 columns; `everything`: every number, also those that stayed."""
-        lines = [_wrap(f"{self.notebook}: {self.runs[0]}  ->  {self.runs[1]}", "")]
+        lines = [self.notebook, *(_wrap(f"{side}: {run}") for side, run in zip(("old", "new"), self.runs))]
         for section, changes in self.changes.items():
             if changes:
                 lines += ["", section, *(_change(change) for change in changes)]
@@ -254,7 +254,8 @@ def noise(old: Row, new: Row) -> float | None:
         error, freedom = math.hypot((old.high - old.low) / wide, (new.high - new.low) / wide), math.inf
     else:
         return None
-    return float(student.ppf(1 - LEVEL / 2, freedom) * error) if error else None
+    spread = error > _ROUNDING * max(abs(old.value), abs(new.value))
+    return float(student.ppf(1 - LEVEL / 2, freedom) * error) if spread else None
 
 
 @dataclass(frozen=True)
@@ -293,23 +294,16 @@ def _sections(record: Record) -> dict[str, dict[str, Any]]:
     }
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[dict[str, Any]]:
     """Key, old and new of all that differs, nested keys as a.b; a side that has no such key is left out."""
-    old, new = dict(_flat(old)), dict(_flat(new))
     changed = []
     for key in dict.fromkeys([*old, *new]):
         sides = {name: side[key] for name, side in (("old", old), ("new", new)) if key in side}
-        if len(sides) == 1 or sides["old"] != sides["new"]:
-            changed.append({"key": key, **sides})
+        if len(sides) == 2 and all(isinstance(value, dict) for value in sides.values()):
+            changed += _differences(sides["old"], sides["new"], f"{prefix}{key}.")
+        elif len(sides) == 1 or sides["old"] != sides["new"]:
+            changed.append({"key": f"{prefix}{key}", **sides})
     return changed
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _reworded(old: Claim, new: Claim) -> bool:

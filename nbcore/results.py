@@ -166,6 +166,16 @@ def published(notebook: str) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values={"value": "", "std": ""})
 
 
+def published_decimals(notebook: str) -> dict[tuple[str, ...], int]:
+    """Decimals with which the paper prints each number (62.50 has two), by the keys of its row; empty if none."""
+    path = PUBLISHED / f"{notebook}.csv"
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    keys = table[KEYS].itertuples(index=False, name=None)
+    return {key: len(value.partition(".")[2]) for key, value in zip(keys, table["value"])}
+
+
 def compared(record: Record) -> pd.DataFrame:
     """Our rows beside the published ones: reproduced, std, n, interval, published, difference, comparable, note.
 

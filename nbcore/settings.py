@@ -3,6 +3,9 @@
 A profile (notebooks/profiles/NOTEBOOK.yaml) changes some of these against the paper; `-p key=value` changes more.
 """
 
+import json
+import shlex
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import pandas as pd
@@ -216,6 +219,15 @@ def settings_table(settings: RunSettings) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["setting", "this run", "default", "source of the default"])
     changed = [row[1] != row[2] for row in rows]
     return pd.concat([table[changed], table[[not c for c in changed]]]).set_index("setting")
+
+
+def tell_assignments(values: Mapping[str, Any]) -> list[str]:
+    """The arguments that `parse_assignments` reads back as these values, quoted for a shell."""
+    told = []
+    for key, value in values.items():
+        plain = isinstance(value, str) and yaml.safe_load(value or "null") == value
+        told.append("-p " + shlex.quote(f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}"))
+    return told
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

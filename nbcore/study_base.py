@@ -18,7 +18,7 @@ from nbcore.errors import UsageError
 from nbcore.paths import RESULTS
 from nbcore.protection import Guard, keeping, private_roots
 from nbcore.recorder import Recorder
-from nbcore.settings import RunSettings, load_settings, settings_class
+from nbcore.settings import RunSettings, load_settings, settings_class, tell_assignments
 from nbcore.side_by_side import SideBySide, Step
 
 
@@ -64,7 +64,7 @@ class StudyBase:
         self.command = " ".join(
             [f"python -m nbcore run {notebook} --profile {profile} --seed {seed}"]
             + ["--data-root DIR"] * (settings.source == "real")
-            + [f"-p {key}={value}" for key, value in (overrides or {}).items()]
+            + tell_assignments(overrides or {})
         )
         self.seeds = list(range(seed, seed + settings.seeds))
         self.data_root = data_root

@@ -1,9 +1,11 @@
 """Parameters are strict: a misspelt name or a wrong value is one clear sentence."""
 
+import shlex
+
 import pytest
 
 from nbcore.errors import UsageError
-from nbcore.settings import load_settings, parse_assignments, settings_table
+from nbcore.settings import load_settings, parse_assignments, settings_table, tell_assignments
 
 
 def test_profile_then_user():
@@ -62,3 +64,20 @@ def test_settings_table_shows_changes_first():
     changed = (table["this run"].map(repr) != table["default"].map(repr)).to_list()
     assert changed == sorted(changed, reverse=True)
     assert table["source of the default"].notna().mean() > 0.7
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": 3, "fractions": [0.01, 1.0], "vision_weights": None, "text_model": "a/b@c", "frozen": True},
+        {"baselines": {"siglip": {"scale": 5, "name": "it's"}}, "empty": "", "looks": "3", "colon": "a: b"},
+    ],
+)
+def test_a_command_repeats_the_settings_it_tells(values):
+    words = shlex.split(" ".join(tell_assignments(values)))
+    assert words[::2] == ["-p"] * len(values)
+    assert parse_assignments(words[1::2]) == values
+
+
+def test_plain_settings_are_told_plainly():
+    assert tell_assignments({"solver": "exact", "shots": 8}) == ["-p solver=exact", "-p shots=8"]
