@@ -9,7 +9,7 @@ STAMP   := $(VENV)/.installed
 # Compiled bytecode saves ten seconds at every start of torch; some systems switch it off.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: setup reproduce test lab bench lock clean
+.PHONY: setup reproduce test lab bench fuzz lock clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ lab: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
+
+# Every reader on 500 random damages of its data set (`make test` tries 60, always the same).
+fuzz: setup
+	NBCORE_EXAMPLES=500 $(BIN)/python -m pytest tests/data/test_damage.py
 
 # A new exact lock of all dependencies, for all platforms.
 lock: setup

@@ -5,17 +5,19 @@ crash, takes up what is finished.
 """
 
 import json
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from nbcore import launch
+from nbcore.analysis import figures
 from nbcore.analysis.geometry import Geometry, geometry
 from nbcore.cache import stage
 from nbcore.checkpoint import NO_INFLUENCE
@@ -122,8 +124,46 @@ class Study(StudyLocalization, StudyZeroShot, StudyCommunity):
 
     def geometry(self, encoder: Encoder, name: str) -> Geometry:
         """The shape of its features of a data set's test images."""
-        samples = self.samples(name)
-        return geometry(self.features(encoder, samples)[samples.table["split"] == "test"])
+        if (encoder.key, name) not in self._shapes:
+            samples = self.samples(name)
+            test = self.features(encoder, samples)[samples.table["split"] == "test"]
+            self._shapes[encoder.key, name] = geometry(test)
+        return self._shapes[encoder.key, name]
+
+    @cached_property
+    def _shapes(self) -> dict[tuple[str, str], Geometry]:
+        """Those that have been asked for: a large cloud takes seconds."""
+        return {}
+
+    def findings_of(self, data_set: str) -> list[str]:
+        """Its findings, to choose from."""
+        return self.findings(data_set)
+
+    def cloud_view(
+        self,
+        encoders: Mapping[str, Sequence[Encoder]],
+        data_set: str,
+        method: str,
+        seed: int,
+        finding: str,
+        turned: int,
+    ) -> Figure:
+        """The test images of a data set in the first three principal components of an encoder's features.
+
+        Args:
+            encoders: of all seeds by title.
+            data_set, method, seed: whose features of what.
+            finding: of `findings_of`; images that have it stand out, but for private data.
+            turned: degrees about the third component.
+        """
+        cloud = self.geometry(encoders[method][self.seeds.index(seed)], data_set)
+        samples = self.samples(data_set)
+        test, column = (samples.table["split"] == "test").to_numpy(), self.findings(data_set).index(finding)
+        positive = self.labels(data_set)[0][test, column] == 1
+        groups = {finding: positive, f"no {finding}": ~positive}
+        if self.guard.hides(samples):
+            groups = {"test images": np.ones_like(positive)}
+        return figures.turned_cloud(cloud, groups, f"{method}, seed {seed}", turned)
 
     def _probe(
         self, encoder: Encoder, samples: Samples, labels: np.ndarray, loss: Loss, fraction: float

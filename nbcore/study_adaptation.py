@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from nbcore.cache import stage
-from nbcore.checkpoint import NO_INFLUENCE
+from nbcore.checkpoint import NO_INFLUENCE, WEIGHTS
 from nbcore.data import load_manifest, views
 from nbcore.data.batches import Columns
 from nbcore.data.descriptions import load_descriptions, template_texts, wrap
@@ -50,6 +51,8 @@ class Outcome:
         valid_targets, test_targets: the classes they have, (n,).
         features: of the test pictures at the end, float32 (n, D), not normalised.
         history: of the losses; None for a method that learns nothing.
+        scores: of the classes of the test pictures at the end, float (n, C), whose softmax is what the method holds for
+            probable; None for TPT, which keeps the classes alone.
     """
 
     valid: np.ndarray
@@ -58,6 +61,7 @@ class Outcome:
     test_targets: np.ndarray
     features: np.ndarray | None = None
     history: History | None = None
+    scores: np.ndarray | None = None
 
     @property
     def curve(self) -> np.ndarray:
@@ -108,7 +112,9 @@ class StudyAdaptation(StudyBackbones):
         """By the nearest class prompt."""
         prompts = self.text_features(title, self.class_prompts(name))
         images = self.features(title, name)[self.rows(name, "test")]
-        return self._unlearnt(name, class_scores(images, class_weights(prompts[None])).argmax(axis=1))
+        scale = float(self.backbone(title).logit_scale)
+        scores = class_scores(images, class_weights(prompts[None]), scale)
+        return self._unlearnt(name, scores.argmax(axis=1), scores)
 
     def _stage_1(self, title: str, name: str, seed: int) -> Outcome:
         """By the text classifier that MedUnA starts from, on plain features: what Stage 2 has to improve on."""
@@ -116,7 +122,8 @@ class StudyAdaptation(StudyBackbones):
         texts = self.class_texts(name, self.settings.descriptions, config)
         weight = self._text_classifier(title, name, texts, config, seed).numpy()  # (C, D)
         images = self.features(title, name)[self.rows(name, "test")]
-        return self._unlearnt(name, (images @ weight.T).argmax(axis=1))
+        scores = images @ weight.T
+        return self._unlearnt(name, scores.argmax(axis=1), scores)
 
     def _tpt(self, title: str, name: str, seed: int) -> Outcome:
         """By prompts that are tuned on views of each test picture."""
@@ -135,9 +142,9 @@ class StudyAdaptation(StudyBackbones):
         path = stage("tpt", key, build, self.cache_root).path / "predicted.json"
         return self._unlearnt(name, np.array(json.loads(path.read_text())))
 
-    def _unlearnt(self, name: str, predicted: np.ndarray) -> Outcome:
+    def _unlearnt(self, name: str, predicted: np.ndarray, scores: np.ndarray | None = None) -> Outcome:
         nothing = np.zeros((1, 0), np.int64)
-        return Outcome(nothing, predicted[None], nothing[0], self.targets(name, "test"))
+        return Outcome(nothing, predicted[None], nothing[0], self.targets(name, "test"), scores=scores)
 
     @property
     def tpt_config(self) -> tpt.TptConfig:
@@ -225,8 +232,10 @@ class StudyAdaptation(StudyBackbones):
         }
         path = stage("adaptation", key, build, self.cache_root).path
         truth = {f"{split}_targets": self.targets(name, split) for split in ("valid", "test")}
+        history = History(**json.loads((path / "history.json").read_text()))
+        adapter = load_file(path / WEIGHTS)["adapter"]  # (C, D)
         with np.load(path / "outcome.npz") as found:
-            return Outcome(**found, **truth, history=History(**json.loads((path / "history.json").read_text())))
+            return Outcome(**found, **truth, history=history, scores=found["features"] @ adapter.T)
 
     def _adapt(
         self,

@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from nbcore.analysis.language_figures import similarity_maps_figure
 from nbcore.cache import stage
 from nbcore.data import Samples
 from nbcore.data.batches import prepare
 from nbcore.data.masks import has_outline, masks
+from nbcore.errors import UserError
 from nbcore.files import atomic_write
 from nbcore.study_base import device
 from nbcore.study_encoders import Encoder, StudyEncoders
@@ -85,14 +88,48 @@ class StudyAlignment(StudyEncoders):
         return self._shown(samples, self._word_maps(encoder, samples, name))
 
     def _word_maps(self, encoder: Encoder, samples: Samples, name: str) -> WordMaps:
-        method, phrase = self.load_method(encoder), PHRASES[name]
+        maps = self._attention(self.load_method(encoder), self.images(samples), PHRASES[name])
+        return self._beside_outlines(samples, maps)
+
+    def _attention(self, method: Any, pixels: np.ndarray, phrase: Phrase) -> np.ndarray:
+        """Attention of a phrase's word over pictures (n, R, R), scaled up from the regions: (n, H, H)."""
         place = method.words_of(phrase.sentence).index(phrase.word)
-        ids, mask = method.text.tokenize([phrase.sentence] * len(samples), encoder.config.max_length)
-        found = self._each_batch(samples, lambda batch: method.word_maps(batch)[:, place], ids=ids, mask=mask)
+        ids, mask = method.text.tokenize([phrase.sentence] * len(pixels), method.config.max_length)
+        found = self._in_batches(pixels, lambda batch: method.word_maps(batch)[:, place], ids=ids, mask=mask)
         maps = torch.cat(found).float().cpu()  # (n, S)
-        side, size = round(maps.shape[1] ** 0.5), encoder.config.image_size
-        maps = F.interpolate(maps.unflatten(1, (1, side, side)), (size, size), mode="bilinear")[:, 0]  # (n, H, H)
-        return self._beside_outlines(samples, maps.numpy())
+        side, size = round(maps.shape[1] ** 0.5), method.config.image_size
+        return F.interpolate(maps.unflatten(1, (1, side, side)), (size, size), mode="bilinear")[:, 0].numpy()
+
+    def outlined_numbers(self, data_set: str) -> range:
+        """Numbers of the outlined test pictures of a data set."""
+        return range(len(self._outlined(data_set, None)))
+
+    @staticmethod
+    def sentence_of(data_set: str) -> str:
+        """The sentence that says what the outlined pictures of a data set show."""
+        return PHRASES[data_set].sentence
+
+    @staticmethod
+    def words_of(method: Any, sentence: str) -> list[str]:
+        """The words of a sentence as a method reads it; an empty one where there are none."""
+        return list(dict.fromkeys(method.words_of(sentence)[:-1])) or [""]
+
+    def word_view(self, method: Any, data_set: str, number: int, sentence: str, word: str) -> Figure:
+        """Where a word of a sentence looks in an outlined test picture of a data set.
+
+        Args:
+            method: as `load_method` gives it.
+            data_set, number, sentence, word: see `outlined_numbers`, `sentence_of` and `words_of`.
+
+        Raises:
+            UserError: the sentence does not have that word.
+        """
+        if word not in method.words_of(sentence)[:-1]:
+            raise UserError("type a sentence and choose one of its words.")
+        one, pixels = self._one_outlined(data_set, number)
+        found = self._beside_outlines(one, self._attention(method, pixels, Phrase(sentence, word)), pixels)
+        shown, titles = self._shown(one, found), self.guard.sentences(one, [f'"{word}"'])
+        return similarity_maps_figure(shown.pictures, shown.outlines, {titles[0]: shown.maps}, side=3.4)
 
     def pointing(self, encoder: Encoder, name: str) -> Pointing:
         """The pointing game of the word for a data set's finding, on its test pictures."""
@@ -149,20 +186,32 @@ class StudyAlignment(StudyEncoders):
         samples = self.samples(name).split("test")
         return samples.subset(np.flatnonzero(has_outline(samples))[:count])
 
-    def _beside_outlines(self, samples: Samples, maps: np.ndarray) -> WordMaps:
+    def _one_outlined(self, name: str, number: int) -> tuple[Samples, np.ndarray]:
+        """One of the outlined test pictures of a data set, and its pixels (1, R, R), decoded with all the others."""
+        samples = self._outlined(name, None)
+        return samples.subset([number]), self.images(samples)[number : number + 1]
+
+    def _beside_outlines(self, samples: Samples, maps: np.ndarray, pixels: np.ndarray | None = None) -> WordMaps:
+        """Maps beside the pictures they are of, or beside these pixels of theirs."""
         outlines = self._cropped(masks(samples, self.settings.resize)) > 0
-        return WordMaps(self._cropped(self.images(samples)), maps, outlines)
+        return WordMaps(self._cropped(self.images(samples) if pixels is None else pixels), maps, outlines)
 
     def _shown(self, samples: Samples, found: WordMaps) -> WordMaps:
         parts = (found.pictures, found.maps, found.outlines)
         return WordMaps(*(self.guard.pictures(samples, part) for part in parts))
 
-    @torch.no_grad()
     def _each_batch(
         self, samples: Samples, function: Callable[[dict[str, Tensor]], Any], **columns: Tensor
     ) -> list[Any]:
         """`function` of the pictures of `samples`, a batch at a time, beside the same rows of `columns`."""
-        pixels, results = self.images(samples), []
+        return self._in_batches(self.images(samples), function, **columns)
+
+    @torch.no_grad()
+    def _in_batches(
+        self, pixels: np.ndarray, function: Callable[[dict[str, Tensor]], Any], **columns: Tensor
+    ) -> list[Any]:
+        """The same of pictures (n, R, R)."""
+        results = []
         for start in range(0, len(pixels), _BATCH):
             rows = slice(start, start + _BATCH)
             image = prepare(torch.from_numpy(np.array(pixels[rows])), self.settings.image_size, "none")

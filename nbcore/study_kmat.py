@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from nbcore.analysis.geometry import distance_correlation
+from nbcore.analysis.prompt_figures import Transport
 from nbcore.losses import transport
+from nbcore.losses.kmat import feature_costs, pairwise_distances
 from nbcore.study_prompts import Key, Prompts, Side, StudyPrompts
 from nbcore.tasks.classification import (
     accuracy_of,
@@ -34,7 +36,7 @@ ABLATION: dict[str, dict[str, Any]] = {
     "row 7": {"class_specific": True, "modality_specific": False},
     "row 8": _SPECIFIC,
 }
-_SOLVERS: dict[str, dict[str, Any]] = {
+SOLVERS: dict[str, dict[str, Any]] = {
     "entropic": {"solver": "entropic"},
     "entropic, relative epsilon": {"solver": "entropic", "relative": True},
     "proximal": {"solver": "proximal"},
@@ -92,7 +94,16 @@ class KMatStudy(StudyPrompts):
 
     def couplings(self, pair: str, prompts: Prompts) -> dict[str, np.ndarray]:
         """Couplings of learnt prompts, as unit vectors, by every solver at the study's epsilon: solver -> (C, C)."""
-        return {name: self._coupling(prompts.texts, **changes) for name, changes in _SOLVERS.items()}
+        return {name: self._coupling(prompts.texts, **changes) for name, changes in SOLVERS.items()}
+
+    def transport(
+        self, found: Mapping[Key, Prompts], pair: str, solver: str, epsilon: float, seed: int, method: str = "K-MaT"
+    ) -> Transport:
+        """What a solver makes of the prompts that a method has learnt on a pair, at any epsilon."""
+        high, low = found[method, pair, seed].texts.double()
+        costs = (pairwise_distances(high), pairwise_distances(low), feature_costs(high, low))
+        coupling = self._coupling(torch.stack([high, low]), **{**SOLVERS[solver], "epsilon": epsilon})
+        return Transport(*(cost.numpy() for cost in costs), coupling, self.classes(pair))
 
     def closeness(self, prompts: Prompts) -> pd.DataFrame:
         """What becomes of the coupling when learnt prompts move together: solver, cosine (mean, between two classes of
@@ -105,14 +116,14 @@ class KMatStudy(StudyPrompts):
         for share in np.linspace(0, 0.95, 20):
             points = F.normalize(prompts.texts + share * (centre - prompts.texts), dim=-1)
             cosine = float((points @ points.transpose(1, 2))[:, others].mean())
-            for name, changes in _SOLVERS.items():
+            for name, changes in SOLVERS.items():
                 rows.append((name, cosine, float(np.trace(self._coupling(points, **changes)))))
         return pd.DataFrame(rows, columns=["solver", "cosine", "diagonal"])
 
     def _coupling(self, points: torch.Tensor, **changes: Any) -> np.ndarray:
         config = self.config()
         settings = {name: getattr(config, name) for name in ("alpha", "epsilon", "iterations", "inner_iterations")}
-        return transport.coupling(*points.double(), **settings, **changes).numpy()
+        return transport.coupling(*points.double(), **{**settings, **changes}).numpy()
 
     # --- the final test
 

@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from scipy.special import softmax
 from sklearn.metrics import silhouette_score
 
+from nbcore.analysis import adaptation_figures
 from nbcore.data import load_manifest
 from nbcore.data.descriptions import load_descriptions
 from nbcore.study_adaptation import Key, Outcome, StudyAdaptation
@@ -113,6 +116,27 @@ class MedUnaStudy(StudyAdaptation):
         texts, owners = self.descriptions(name, source)
         ks = range(1, min(_NEAREST, len(texts)) + 1)
         return top_k_alignment(images, self.text_features(title, texts), self.targets(name, "test"), owners, ks)
+
+    def test_numbers(self, data_set: str) -> range:
+        """Numbers of the test pictures of a data set."""
+        return range(int(self.rows(data_set, "test").sum()))
+
+    def opinions_view(
+        self, outcomes: Mapping[Key, Outcome], backbone: str, data_set: str, number: int, seed: int
+    ) -> Figure:
+        """A test picture of a data set, its class, and what each method of `outcomes` that tells it holds for probable;
+        a black one, and nothing of it, of private data."""
+        row = np.flatnonzero(self.rows(data_set, "test"))[number]
+        samples = self.samples(data_set)
+        one, truth = samples.subset([row]), samples.classes[self.targets(data_set)[row]]
+        held = {
+            method: softmax(run.scores[number])
+            for (title, method, name, own), run in outcomes.items()
+            if (title, name, own) == (backbone, data_set, seed) and run.scores is not None
+        }
+        held = dict(self.guard.rows(one, list(held.items())))
+        picture = self.guard.pictures(one, self.clean(backbone, data_set)[row])
+        return adaptation_figures.opinions(picture, held, samples.classes, self.guard.sentences(one, [truth])[0])
 
     def training_curves(self, outcomes: Mapping[Key, Outcome], title: str) -> dict[str, dict[str, list[float]]]:
         """Data set -> losses of MedUnA by epoch, first seed."""

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from nbcore.analysis.gradcam import map_agreement, similarity_maps
+from nbcore.analysis.language_figures import similarity_maps_figure
 from nbcore.cache import stage
 from nbcore.data import Samples
 from nbcore.data.prompts import finding_terms, prompt_pairs
 from nbcore.data.spanish import stemmed
+from nbcore.errors import UserError
 from nbcore.files import atomic_write
 from nbcore.study_alignment import StudyAlignment, WordMaps
 from nbcore.study_base import device
@@ -42,7 +45,7 @@ class StudyZeroShot(StudyAlignment):
         images = torch.cat(found).float().cpu().numpy()
         findings = [findings[c] for c in judged]
         pairs = prompt_pairs(findings, language, style=self._style(name))
-        positive, negative = (self._prompts(method, encoder, texts, language).cpu().numpy() for texts in pairs)
+        positive, negative = (self._prompts(method, texts, language).cpu().numpy() for texts in pairs)
         return labels[:, judged], zero_shot_scores(images, positive, negative), findings
 
     def zero_shot(self, encoder: Encoder, name: str, language: str) -> dict[str, float]:
@@ -103,11 +106,42 @@ class StudyZeroShot(StudyAlignment):
         return self._shown(samples, self._term_maps(encoder, samples, name, language))
 
     def _term_maps(self, encoder: Encoder, samples: Samples, name: str, language: str) -> WordMaps:
-        method = self.load_method(encoder)
-        target = self._prompts(method, encoder, [finding_terms(name)[language]], language)[0]  # (P,)
+        term = finding_terms(name)[language]
+        maps = self._gradcam(self.load_method(encoder), self.images(samples), term, language)
+        return self._beside_outlines(samples, maps)
+
+    def _gradcam(self, method: Any, pixels: np.ndarray, term: str, language: str) -> np.ndarray:
+        """Grad-CAM of the likeness of pictures (n, R, R) to a term, (n, H, H)."""
+        target = self._prompts(method, [term], language)[0]  # (P,)
         seen = partial(similarity_maps, method.vision, method.image_projector, stage=self.settings.gradcam_stage)
-        found = self._each_batch(samples, lambda batch: seen(batch["image"], target))
-        return self._beside_outlines(samples, torch.cat(found).float().cpu().numpy())
+        found = self._in_batches(pixels, lambda batch: seen(batch["image"], target))
+        return torch.cat(found).float().cpu().numpy()
+
+    @staticmethod
+    def term_of(language: str, data_set: str) -> str:
+        """What the outlined pictures of a data set show, in a language."""
+        return finding_terms(data_set)[language]
+
+    def prompt_view(self, method: Any, data_set: str, number: int, english: str, spanish: str) -> Figure:
+        """Where an outlined test picture of a data set is like a prompt in either language, by Grad-CAM.
+
+        Args:
+            method: as `load_method` gives it.
+            data_set, number: see `outlined_numbers`.
+            english, spanish: any words; an empty prompt is left out.
+
+        Raises:
+            UserError: both are empty.
+        """
+        prompts = {language: text for language, text in zip(LANGUAGES, (english, spanish)) if text.strip()}
+        if not prompts:
+            raise UserError("type a prompt in English or in Spanish.")
+        one, pixels = self._one_outlined(data_set, number)
+        maps = [self._gradcam(method, pixels, text, language) for language, text in prompts.items()]
+        shown = [self._shown(one, self._beside_outlines(one, own, pixels)) for own in maps]
+        titles = self.guard.sentences(one, [f"{LANGUAGES[language]}: {text}" for language, text in prompts.items()])
+        heat = {title: found.maps for title, found in zip(titles, shown)}
+        return similarity_maps_figure(shown[0].pictures, shown[0].outlines, heat, side=3.0)
 
     def term_pointing(self, encoder: Encoder, name: str) -> dict[str, Any]:
         """The pointing game of a finding's name, by language ("en", "es"), and how alike the two languages' maps are:
@@ -162,8 +196,8 @@ class StudyZeroShot(StudyAlignment):
         return stemmed(text) if language == "es" and self.settings.stem_prompts else text
 
     @torch.no_grad()
-    def _prompts(self, method: Any, encoder: Encoder, texts: Sequence[str], language: str) -> torch.Tensor:
+    def _prompts(self, method: Any, texts: Sequence[str], language: str) -> torch.Tensor:
         """Unit vectors of prompts, (m, P)."""
         read = [self._prompt_text(text, language) for text in texts]
-        ids, mask = method.text.tokenize(read, encoder.config.max_length)
+        ids, mask = method.text.tokenize(read, method.config.max_length)
         return method.embed_texts(ids.to(device()), mask.to(device())).float()

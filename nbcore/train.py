@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from nbcore import checkpoint, optim
 from nbcore.config import TrainConfig
 from nbcore.errors import UsageError, UserError
+from nbcore.live import loss_curve
 from nbcore.locks import locked
 from nbcore.sampling import augmentation_generator, epoch_batches
 from nbcore.selection import Best, Monitor
@@ -232,9 +233,12 @@ class _Run:
         self._resume()
         main = self.accelerator.is_main_process
         total = self.config.epochs * self.steps
-        with tqdm(total=total, initial=len(self.history), desc="training", disable=not main) as bar:
+        with (
+            tqdm(total=total, initial=len(self.history), desc="training", disable=not main) as bar,
+            loss_curve(self.history.values, enabled=main) as draw,
+        ):
             while self.epoch < self.config.epochs:
-                self._train_epoch(bar)
+                self._train_epoch(bar, draw)
                 if monitor:
                     self._judge(monitor)
                 if on_epoch and main:
@@ -250,7 +254,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
         return self.history
 
-    def _train_epoch(self, bar: tqdm) -> None:
+    def _train_epoch(self, bar: tqdm, draw: Callable[[], None]) -> None:
         self.module.train()
         if hasattr(self.method, "begin_epoch"):
             self.method.begin_epoch(self.epoch)
@@ -260,6 +264,7 @@ class _Run:
             self.history.append(row)
             bar.set_postfix(loss=f"{row['total']:.4g}", lr=f"{row['lr']:.3g}", refresh=False)
             bar.update()
+            draw()
             self.step += 1
             if checkpoint_is_due:
                 self._save()

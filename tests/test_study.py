@@ -1,19 +1,22 @@
 """Steps of a study on twins of a few dozen pictures."""
 
 from collections import Counter
+from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
 from nbcore.data.masks import has_outline
-from nbcore.errors import UsageError
+from nbcore.errors import UsageError, UserError
 from nbcore.models.vision import VisionEncoder
 from nbcore.models.weights import read_state
+from nbcore.protection import NOT_SHOWN
 from nbcore.study import Study
 
 TINY = {
-    "twin_images": {"mimic-cxr": 80, "chexpert": 60, "siim-acr": 60, "rsna-pneumonia": 60},
+    "twin_images": {"mimic-cxr": 80, "chexpert": 60, "siim-acr": 120, "rsna-pneumonia": 60},
     "probe_on": ["chexpert"],
     "segment_on": ["siim-acr", "rsna-pneumonia"],
     "detect_on": ["rsna-pneumonia"],
@@ -151,3 +154,49 @@ def test_the_supervised_reference_trains_the_encoder_too(root):
         found = study.localize_supervised(name, task, 0)
         assert 0 <= found["dice" if task == "segmentation" else "map"] <= 1
         assert found["images"] <= (study.samples(name).table["split"] == "train").sum()
+
+
+def test_a_word_of_any_sentence_is_looked_for_in_a_picture_of_ones_choice(study, monkeypatch):
+    encoder = study.pretrain(0)
+    method, name = study.load_method(encoder), "rsna-pneumonia"
+    maps, number = study.word_maps(encoder, name), study.outlined_numbers(name)[-1]
+    assert len(maps.maps) == number + 1 > 1
+    sentence = study.sentence_of(name)
+    assert study.words_of(method, sentence)[0] == "pneumonia"
+    picture, heat = images_of(study.word_view(method, name, number, sentence, "pneumonia"))
+    assert np.array_equal(picture, maps.pictures[number])
+    np.testing.assert_allclose(heat, maps.maps[number] / maps.maps[number].max(), rtol=1e-4, atol=1e-6)
+    other = images_of(study.word_view(method, name, number, "pneumonia is present", "present"))[1]
+    assert not np.array_equal(heat, other)
+    assert study.words_of(method, "") == [""]
+    for typed, word in (("", ""), (sentence, "heart")):
+        with pytest.raises(UserError, match=r"type a sentence and choose one of its words\.$"):
+            study.word_view(method, name, number, typed, word)
+    monkeypatch.setitem(study._samples, name, replace(study.samples(name), private=True))
+    hidden = study.word_view(method, name, number, sentence, "pneumonia")
+    assert {axis.get_title() for axis in hidden.axes} == {"picture", NOT_SHOWN}
+    assert not any(image.any() for image in images_of(hidden))
+
+
+def test_a_cloud_is_turned_and_coloured_by_a_finding(study, monkeypatch):
+    encoder, finding = study.random(0), "Edema"
+    test = (study.samples("chexpert").table["split"] == "test").to_numpy()
+    positive = int(study.labels("chexpert")[0][test, study.findings_of("chexpert").index(finding)].sum())
+    assert 0 < positive < test.sum()
+    figure = study.cloud_view({"Random": [encoder]}, "chexpert", "Random", 0, finding, 90)
+    (axis,) = figure.axes
+    assert [len(part.get_offsets()) for part in axis.collections] == [positive, test.sum() - positive]
+    assert axis.azim == 30
+    assert study.geometry(encoder, "chexpert") is study.geometry(encoder, "chexpert")
+    plt.close(figure)
+    monkeypatch.setitem(study._samples, "chexpert", replace(study.samples("chexpert"), private=True))
+    hidden = study.cloud_view({"Random": [encoder]}, "chexpert", "Random", 0, finding, 0)
+    assert [len(part.get_offsets()) for part in hidden.axes[0].collections] == [test.sum()]
+    plt.close(hidden)
+
+
+def images_of(figure):
+    """The pictures and maps of the last panel of a figure, which is closed."""
+    found = [np.asarray(image.get_array()) for image in figure.axes[-1].images]
+    plt.close(figure)
+    return found

@@ -1,14 +1,17 @@
 """Steps of the K-MaT notebook, on twins of a few dozen pictures and one hardly trained stand-in."""
 
 import json
+from functools import partial
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from nbcore.analysis.prompt_figures import transport_view
 from nbcore.data import images, load_manifest
 from nbcore.errors import UsageError, UserError
 from nbcore.study_kmat import ABLATION, KMatStudy
@@ -318,3 +321,23 @@ def test_cropped_pictures_are_learnt_from_where_asked_for(root):
     study = open_study(root, augmentation="crop")
     prompts = study.prompts("coop", "Breast", 0)
     assert prompts.texts.shape[0] == 2
+
+
+def test_a_coupling_is_drawn_beside_the_costs_it_was_found_for(learnt):
+    study, found, _ = learnt
+    sharp, smooth = (study.transport(found, "Skin", "entropic", epsilon, 0) for epsilon in (1e-3, 10.0))
+    high, low = found["K-MaT", "Skin", 0].texts.double().numpy()
+    np.testing.assert_allclose(sharp.between, np.square(high[:, None] - low).sum(axis=2), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(sharp.low, np.linalg.norm(low[:, None] - low, axis=2), rtol=1e-5, atol=1e-6)
+    count = len(sharp.classes)
+    for plan in (sharp.coupling, smooth.coupling):
+        np.testing.assert_allclose(plan.sum(axis=0), 1 / count, rtol=1e-3)
+    np.testing.assert_allclose(smooth.coupling, 1 / count**2, rtol=0.2)
+    assert np.ptp(sharp.coupling) > np.ptp(smooth.coupling)
+    chosen = {"pair": "Skin", "solver": "exact", "epsilon": 0.1, "seed": 0}
+    figure = transport_view(partial(study.transport, found), **chosen)
+    drawn = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    exact = study.couplings("Skin", found["K-MaT", "Skin", 0])["exact"]
+    np.testing.assert_allclose(drawn[-1], count * exact)
+    np.testing.assert_allclose(drawn[2], sharp.between)
+    plt.close(figure)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -135,8 +136,8 @@ def test_zero_shot_reads_prompts_in_both_languages(study, encoder, monkeypatch):
     method = study.load_method(encoder)
     tokenize = method.text.tokenize
     monkeypatch.setattr(method.text, "tokenize", lambda texts, length: read.extend(texts) or tokenize(texts, length))
-    study._prompts(method, encoder, ["No hay neumotórax"], "es")
-    study._prompts(method, encoder, ["No pneumothorax"], "en")
+    study._prompts(method, ["No hay neumotórax"], "es")
+    study._prompts(method, ["No pneumothorax"], "en")
     assert read == [stemmed("No hay neumotórax"), "No pneumothorax"]
 
 
@@ -219,3 +220,26 @@ def test_a_models_key_tells_all_that_it_was_made_from(study, root):
     one, other = study.aligned_texts(0), open_study(root, tt_weight=0.0).aligned_texts(0)
     assert study.weights_key(one) != study.weights_key(other)
     assert study.weights_key(one) == study.weights_key(study.aligned_texts(0))
+
+
+def test_a_prompt_of_ones_own_is_looked_for_in_a_picture_of_ones_choice(study, encoder, monkeypatch):
+    method, name = study.load_method(encoder), "siim-acr"
+    number = study.outlined_numbers(name)[-1]
+    english, spanish = (study.term_of(language, name) for language in ("en", "es"))
+    figure = study.prompt_view(method, name, number, english, spanish)
+    for axis, language in zip(figure.axes[1:], ("en", "es"), strict=True):
+        known = study.term_maps(encoder, name, language)
+        picture, heat = (np.asarray(image.get_array()) for image in axis.images)
+        assert np.array_equal(picture, known.pictures[number])
+        np.testing.assert_allclose(heat, known.maps[number], rtol=1e-3, atol=1e-3)
+    plt.close(figure)
+    alone = study.prompt_view(method, name, number, " ", "corazón")
+    assert [axis.get_title() for axis in alone.axes] == ["picture", "Spanish: corazón"]
+    plt.close(alone)
+    with pytest.raises(UserError, match=r"type a prompt in English or in Spanish\.$"):
+        study.prompt_view(method, name, number, "", " ")
+    monkeypatch.setitem(study._samples, name, replace(study.samples(name), private=True))
+    hidden = study.prompt_view(method, name, number, english, spanish)
+    assert not any(np.asarray(image.get_array()).any() for axis in hidden.axes for image in axis.images)
+    assert {axis.get_title() for axis in hidden.axes} == {"picture", NOT_SHOWN}
+    plt.close(hidden)

@@ -1,13 +1,16 @@
 """Steps of the MedUnA notebook, on twins of a few dozen pictures and one hardly trained stand-in."""
 
 import json
+from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
 from nbcore.data import load_manifest
 from nbcore.errors import UsageError, UserError
+from nbcore.protection import NOT_SHOWN
 from nbcore.study_adaptation import Outcome
 from nbcore.study_meduna import MedUnaStudy
 
@@ -223,3 +226,33 @@ def test_the_official_variant_reaches_the_backbone(root):
     assert not np.array_equal(ours.features(TITLE, "idrid"), official.features(TITLE, "idrid"))
     assert official.config("lafter").prompt_layout == "official"
     assert official.outcome("meduna", TITLE, "shenzhen-tb", 0).test.shape == (1, 8)
+
+
+def test_scores_are_what_the_answers_were_given_by(study, outcomes):
+    methods = {"Stage 1": ("stage-1", {}), "LaFTer": ("lafter", {}), "TPT": ("tpt", {})}
+    for (_, method, name, _), run in {**outcomes, **study.outcomes(methods)}.items():
+        if method == "TPT":
+            assert run.scores is None
+            continue
+        assert run.scores.shape == (len(run.test_targets), len(load_manifest(name).classes))
+        assert np.array_equal(run.scores.argmax(axis=1), run.predictions), (method, name)
+
+
+def test_a_test_picture_stands_beside_what_each_method_holds_for_probable(study, outcomes, monkeypatch):
+    name, number = "idrid", study.test_numbers("idrid")[-1]
+    samples = study.samples(name).split("test")
+    assert number + 1 == len(samples)
+    figure = study.opinions_view(outcomes, TITLE, name, number, 0)
+    shown, *panels = figure.axes
+    assert shown.get_title() == samples.classes[samples.labels()[number].argmax()].replace("_", " ")
+    assert [axis.get_title() for axis in panels] == ["Zero-shot", "MedUnA"]
+    for axis in panels:
+        widths = [bar.get_width() for bar in axis.patches[: len(samples.classes)]]
+        assert sum(widths) == pytest.approx(100, abs=1e-3)
+        assert np.argmax(widths) == outcomes[TITLE, axis.get_title(), name, 0].predictions[number]
+    plt.close(figure)
+    monkeypatch.setitem(study._samples, name, replace(study.samples(name), private=True))
+    hidden = study.opinions_view(outcomes, TITLE, name, number, 0)
+    assert [axis.get_title() for axis in hidden.axes] == [NOT_SHOWN]
+    assert not hidden.axes[0].images[0].get_array().any()
+    plt.close(hidden)

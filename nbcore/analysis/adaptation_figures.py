@@ -167,3 +167,33 @@ def accuracy_by_epoch(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
     return fig
+
+
+def opinions(picture: np.ndarray, held: Mapping[str, np.ndarray], classes: Sequence[str], truth: str) -> Figure:
+    """A picture under its class, and what each method holds for probable, a panel a method; what it answers is dark.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        held: method -> probability of each class, (C,); nothing gives the picture alone.
+        classes: names, C of them.
+        truth: what stands above the picture.
+    """
+    names = [name.replace("_", " ") for name in classes]
+    size = (3.0 + 2.2 * len(held), max(2.9, 0.9 + 0.28 * len(names)))
+    fig, axes = plt.subplots(1, 1 + len(held), figsize=size, squeeze=False, layout="constrained")
+    shown, *axes = axes[0]
+    shown.imshow(picture)
+    shown.set_axis_off()
+    shown.set_title(truth.replace("_", " "), fontsize=9)
+    for axis, (method, share) in zip(axes, held.items()):
+        colours = np.where(np.arange(len(names)) == share.argmax(), "tab:blue", "lightsteelblue")
+        bars = axis.barh(range(len(names)), 100 * share, color=colours)
+        axis.bar_label(bars, fmt="%.0f", padding=2, fontsize=7)
+        axis.set_yticks(range(len(names)), labels=names if axis is axes[0] else [], fontsize=8)
+        axis.set(xlim=(0, 118), xlabel="probability (%)")
+        axis.invert_yaxis()
+        axis.grid(visible=False, axis="y")
+        axis.set_title(method, fontsize=9)
+        if truth in classes:
+            axis.axhspan(*(classes.index(truth) + np.array([-0.5, 0.5])), color="0.93", zorder=0)
+    return fig

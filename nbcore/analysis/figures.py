@@ -68,6 +68,27 @@ def collapse_scatter(clouds: Mapping[str, Geometry], reference: str) -> Figure:
     return fig
 
 
+def turned_cloud(cloud: Geometry, groups: Mapping[str, np.ndarray], title: str, turned: float) -> Figure:
+    """One panel of `collapse_scatter`, larger, seen from a side of one's choice and coloured by group.
+
+    Args:
+        cloud: of n images.
+        groups: name -> which images are in it, bool (n,).
+        turned: degrees about the third component.
+    """
+    fig = plt.figure(figsize=(5.4, 4.6))
+    axis = fig.add_subplot(projection="3d", azim=turned - 60, elev=25)
+    points = cloud.components / cloud.components[:, 0].std()
+    for color, (name, rows) in zip(sns.color_palette("colorblind"), groups.items()):
+        axis.scatter(*points[rows].T, s=12, alpha=0.7, color=color, label=f"{name} ({rows.sum():,})", linewidths=0)
+    axis.set(xlim=(-3, 3), ylim=(-3, 3), zlim=(-3, 3), xticklabels=[], yticklabels=[], zticklabels=[])
+    shares = " + ".join(f"{100 * share:.0f}" for share in cloud.explained)
+    told = f"effective rank {cloud.effective_rank:.1f}; {shares} % of the variance"
+    axis.set_title(f"{title}\n{told}", fontsize=9)
+    axis.legend(fontsize=8)
+    return fig
+
+
 def spectra(clouds: Mapping[str, Geometry]) -> Figure:
     """Singular values of the features' covariance, each relative to its largest, on a logarithmic axis."""
     fig, axis = plt.subplots(figsize=(6.4, 3.6))

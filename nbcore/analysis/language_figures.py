@@ -69,16 +69,20 @@ def similarity_matrix(similarity: np.ndarray, sizes: Mapping[str, int]) -> Figur
     return fig
 
 
-def similarity_maps_figure(pictures: np.ndarray, outlines: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure:
+def similarity_maps_figure(
+    pictures: np.ndarray, outlines: np.ndarray, maps: Mapping[str, np.ndarray], side: float = 1.9
+) -> Figure:
     """A row a picture: what is to be found in it outlined, then where each term's similarity lies (Med-UniC, Fig. 5).
 
     Args:
         pictures: uint8 (n, H, H).
         outlines: bool (n, H, H).
         maps: term -> maps (n, H, H), >= 0, each drawn relative to its largest value.
+        side: of a panel, in inches.
     """
     columns = 1 + len(maps)
-    fig, axes = plt.subplots(len(pictures), columns, figsize=(1.9 * columns, 1.95 * len(pictures) + 0.3), squeeze=False)
+    size = (side * columns, (side + 0.05) * len(pictures) + 0.3)
+    fig, axes = plt.subplots(len(pictures), columns, figsize=size, squeeze=False)
     for row, picture, outline, *heats in zip(axes, pictures, outlines, *maps.values()):
         for axis, heat in zip(row, [None, *heats]):
             draw_outlined(axis, picture, outline, heat)

@@ -3,7 +3,9 @@
 Shapes: N classes, S seeds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,6 +42,49 @@ def coupling_matrices(couplings: Mapping[str, np.ndarray], classes: Sequence[str
     bar = fig.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
     bar.set_label("N × coupling", fontsize=8)
     bar.ax.tick_params(labelsize=7)
+    return fig
+
+
+@dataclass(frozen=True)
+class Transport:
+    """A coupling and the costs it was found for.
+
+    Attributes:
+        high, low: distances within the high-end and the low-end classes, (N, N).
+        between: squared distances of high-end (rows) and low-end classes, (N, N).
+        coupling: (N, N), sum 1.
+        classes: names, N of them.
+    """
+
+    high: np.ndarray
+    low: np.ndarray
+    between: np.ndarray
+    coupling: np.ndarray
+    classes: Sequence[str]
+
+
+def transport_view(solve: Callable[..., Transport], **chosen: Any) -> Figure:
+    """What `solve` makes of what is chosen: the costs, each from 0 to its largest value, and N times the coupling."""
+    found = solve(**chosen)
+    names = _readable(found.classes)
+    panels = {
+        "structure, high end": found.high,
+        "structure, low end": found.low,
+        "between the ends": found.between,
+        f"coupling, diagonal mass {np.trace(found.coupling):.2f}": len(names) * found.coupling,
+    }
+    side, longest = 1.3 + 0.36 * len(names), 0.08 * max(map(len, names))  # inches
+    size = (4 * max(side, 2.3) + longest, side + 0.7 * longest + 0.9)
+    fig, axes = plt.subplots(1, 4, figsize=size, sharey=True, layout="constrained")
+    for axis, (title, values) in zip(axes, panels.items()):
+        is_coupling = values is panels[list(panels)[-1]]
+        top = 1.0 if is_coupling else max(values.max(), np.finfo(float).tiny)
+        image = axis.imshow(values, cmap="Blues" if is_coupling else "Oranges", vmin=0, vmax=top)
+        axis.set_xticks(range(len(names)), labels=names, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
+        axis.set_yticks(range(len(names)), labels=names, fontsize=7)
+        axis.set_title(title, fontsize=9)
+        axis.grid(visible=False)
+        fig.colorbar(image, ax=axis, fraction=0.05, pad=0.02).ax.tick_params(labelsize=7)
     return fig
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nbcore.errors import UserError
+
 
 class Pointing(NamedTuple):
     """Outcome of `pointing_game`.
@@ -33,8 +35,11 @@ def pointing_game(maps: np.ndarray, outlines: np.ndarray) -> Pointing:
     Args:
         maps: >= 0, (n, H, H), n >= 2; of several largest places the mean result counts.
         outlines: bool (n, H, H).
+
+    Raises UserError for fewer than two pictures.
     """
-    count = len(maps)
+    if (count := len(maps)) < 2:
+        raise UserError(f"the pointing game needs two outlined pictures or more, not {count}: take more test images")
     peaks = maps == maps.max(axis=(1, 2), keepdims=True)  # (n, H, H)
     peaks = peaks / peaks.sum(axis=(1, 2), keepdims=True)
     found = np.einsum("iyx,jyx->ij", peaks, outlines.astype(np.float64))  # map i, finding j

@@ -21,7 +21,7 @@ from nbcore.data.phantom.twins import write_twin
 from nbcore.data.samples import COLUMNS, RLE, SPLITS, Samples
 from nbcore.errors import UserError
 
-EXAMPLES = int(os.environ.get("NBCORE_EXAMPLES", "100"))  # damages of each data set
+EXAMPLES = int(os.environ.get("NBCORE_EXAMPLES", "60"))  # damages of each data set
 IMAGES, SIZE = 30, 32
 VIEWS = {"PA", "AP", "", "dermoscopy", "clinical"}
 Twin = Callable[[str], tuple[Path, Samples]]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nbcore.errors import UserError
 from nbcore.tasks.pointing import pointing_game
 
 
@@ -39,3 +40,8 @@ def test_scale_and_order_do_not_matter():
     order = drawn.permutation(5)
     one, other = pointing_game(maps, outlines), pointing_game(3 * maps[order], outlines[order])
     assert one == pytest.approx(other)
+
+
+def test_one_picture_has_no_others_to_compare_with():
+    with pytest.raises(UserError, match="needs two outlined pictures or more, not 1"):
+        pointing_game(scene(1).astype(float), scene(1))
