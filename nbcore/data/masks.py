@@ -42,7 +42,10 @@ def rle_decode(code: str, height: int, width: int) -> np.ndarray:
     mask = np.zeros(height * width, np.uint8)
     if code.strip() == NO_RUNS:
         return mask.reshape(height, width)
-    edges = np.cumsum(np.array(code.split(), np.int64))
+    try:
+        edges = np.cumsum(np.array(code.split(), np.int64))
+    except OverflowError as error:
+        raise ValueError(f"run lengths must be numbers of pixels, not {code[:40]!r}") from error
     if len(edges) % 2 or (np.diff(edges, prepend=0) < 0).any():
         raise ValueError(f"run lengths must be pairs of offset and length, not {code[:40]!r}")
     if edges.max(initial=0) > len(mask):

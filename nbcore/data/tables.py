@@ -94,6 +94,7 @@ def read_table(
             usecols=list(columns),
             dtype=strings,
             encoding="utf-8-sig",
+            index_col=False,  # or commas behind the first row would shift every column
             low_memory=False,
             keep_default_na=not verbatim,
         )

@@ -182,3 +182,8 @@ def test_the_fingerprint_covers_codes_and_mask_files(tmp_path: Path) -> None:
     assert replace(samples, table=other).fingerprint() != before
     Image.fromarray(np.eye(6, 4, dtype=np.uint8)).save(tmp_path / "mask.png")
     assert replace(samples).fingerprint() != before
+
+
+def test_run_lengths_beyond_all_numbers() -> None:
+    with pytest.raises(ValueError, match="must be numbers of pixels"):
+        rle_decode("5 " + "9" * 30, 8, 8)

@@ -13,6 +13,8 @@ from nbcore.data.tables import first_folder, label_columns, read_table, readable
 from nbcore.errors import UsageError, UserError
 from nbcore.validation import nearest
 
+_MOST_PIXELS = 10**8  # of a picture
+
 
 def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     """A row a study: its frontal image, of several that with the lowest number. All are test images."""
@@ -53,12 +55,17 @@ def _outlines(layout: ChexlocalizeLayout, root: Path) -> dict[str, str]:
 
     with readable(path):
         told = json.loads(path.read_text("utf-8-sig"))
+    if not isinstance(told, dict):
+        raise UserError(f"{path} does not hold outlines by image: fetch it again")
     codes = {}
     for image, classes in told.items():
         try:
             outline = classes[layout.outlined]
-            code = rle_encode(coco.decode({"size": outline["size"], "counts": outline["counts"].encode()}))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            height, width = outline["size"]
+            if not 0 < height * width <= _MOST_PIXELS:
+                raise ValueError(outline["size"])
+            code = rle_encode(coco.decode({"size": [height, width], "counts": outline["counts"].encode()}))
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
             raise UserError(f"{path}: {image!r} has no outline of {layout.outlined!r}: fetch it again") from error
         if code != NO_RUNS:
             codes[image] = RLE + code
