@@ -36,10 +36,20 @@ def list_everything(data_root: Path | None) -> None:
 @click.option("--data-root", type=_FOLDER, help="Folder with the real data sets, each under its name.")
 @click.option("--output-root", type=_FOLDER, default=RESULTS, help="Where results and cache go (default: results/).")
 @click.option("-p", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+@click.option("--again", is_flag=True, help="Execute also what has not changed since its results.")
 def run(
-    notebook: str, profile: str, seed: int, data_root: Path | None, output_root: Path, assignments: tuple[str, ...]
+    notebook: str,
+    profile: str,
+    seed: int,
+    data_root: Path | None,
+    output_root: Path,
+    assignments: tuple[str, ...],
+    again: bool,
 ) -> None:
-    """Run NOTEBOOK (or `all`) and write its results to results/PROFILE/NOTEBOOK."""
+    """Run NOTEBOOK (or `all`) and write its results to results/PROFILE/NOTEBOOK.
+
+    A run on phantom data is not executed again while its settings, sources and libraries are the same.
+    """
     from nbcore import report
     from nbcore import run as runner
     from nbcore.profiles import notebooks
@@ -47,9 +57,13 @@ def run(
 
     overrides = parse_assignments(list(assignments))
     for name in notebooks() if notebook == "all" else [notebook]:
-        folder = runner.run(
-            name, profile=profile, seed=seed, data_root=data_root, output_root=output_root, overrides=overrides
-        )
+        asked = {"profile": profile, "seed": seed, "output_root": output_root, "overrides": overrides}
+        if not again and runner.is_current(name, **asked):
+            click.echo(
+                f"{name}: unchanged, results in {output_root / profile / name} (--again executes it all the same)"
+            )
+            continue
+        folder = runner.run(name, data_root=data_root, **asked)
         click.echo(f"{name}: results in {folder}")
     click.echo(f"report: {report.write(output_root / profile)}")
 

@@ -83,25 +83,31 @@ def _one(record: Record, found: list, what: str) -> Any:
 
 
 def status_table(records: Mapping[str, Record]) -> str:
-    """Papers by status: cells run of each published table, tables of our own, claims, minutes."""
+    """Papers by status: cells run of each published table, tables of our own, claims."""
     lines = [
-        "| notebook | paper | cells run of the published tables | further tables | claims | minutes |",
-        "|---" * 6 + "|",
+        "| notebook | paper | cells run of the published tables | further tables | claims |",
+        "|---" * 5 + "|",
     ]
     for name in sorted(path.stem for path in PUBLISHED.glob("*.csv")):
         link = f"[`{name}`](notebooks/{name}.ipynb)"
         if name not in records:
-            lines.append(f"| {link} | | not run | | | |")
+            lines.append(f"| {link} | | not run | | |")
             continue
-        record, published, own = records[name], [], 0
+        record, published, own = records[name], {}, 0
         for table, cells in compared(record).groupby("table", sort=False):
             theirs = cells[cells["published"].notna()]
             own += theirs.empty
             if not theirs.empty:
-                published.append(f"{table} {theirs['reproduced'].notna().sum()}/{len(theirs)}")
-        minutes = f"{record.seconds / 60:.0f}"
-        lines.append(f"| {link} | {record.title} | {', '.join(published)} | {own} | {claims_of(record)} | {minutes} |")
+                published[table] = f"{table} {theirs['reproduced'].notna().sum()}/{len(theirs)}"
+        told = ", ".join(published[table] for table in sorted(published, key=_number))
+        lines.append(f"| {link} | {record.title} | {told} | {own} | {claims_of(record)} |")
     return "\n".join(lines)
+
+
+def _number(table: str) -> tuple[int, str]:
+    """Orders Table 2 before Table 10, and what stands in the text behind them."""
+    found = re.search(r"\d+", table)
+    return int(found[0]) if found else 10**6, table
 
 
 def fill(text: str, records: Mapping[str, Record], templates: Path = TEMPLATES) -> str:

@@ -1,19 +1,58 @@
-"""Runs a notebook headlessly with papermill, and judges the run by its exit and by its record."""
+"""Runs a notebook headlessly with papermill, and judges the run by its exit and by its record.
 
+A run on twins follows from its settings, the notebook, the sources and the libraries alone; a hash of these lies with
+its results, so that it need not be executed again while they are the same.
+"""
+
+import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from nbcore.errors import UsageError, UserError
 from nbcore.files import atomic_write
 from nbcore.locks import locked
-from nbcore.paths import NOTEBOOKS
+from nbcore.paths import MANIFESTS, NOTEBOOKS, PROFILES, PUBLISHED, ROOT
 from nbcore.protection import keeping
 from nbcore.recorder import HEADLESS, partial_directory, publish, recover
 from nbcore.results import load_record
-from nbcore.settings import load_settings
+from nbcore.settings import RunSettings, load_settings
+
+_INPUTS = "inputs.txt"  # beside the record: the hash of all that a run on twins follows from
+
+
+def is_current(notebook: str, *, profile: str, seed: int, output_root: Path, overrides: dict[str, Any]) -> bool:
+    """Whether the results of a run on twins are there, whole, and nothing they follow from has changed since.
+
+    Never so for a run on real data, which may have changed. Raises UsageError for an unknown notebook, profile or
+    parameter.
+    """
+    settings = load_settings(notebook, profile, overrides)
+    folder = output_root.resolve() / profile / notebook
+    if settings.source != "twin" or not (folder / _INPUTS).is_file():
+        return False
+    try:
+        record = load_record(folder / "record.json")
+    except UserError:
+        return False
+    files = [f"{notebook}.ipynb", f"{notebook}.html", *(f"figures/{figure.name}.png" for figure in record.figures)]
+    whole = record.complete and all((folder / file).is_file() for file in files)
+    return whole and (folder / _INPUTS).read_text("utf-8").strip() == _inputs(notebook, settings, profile, seed)
+
+
+def _inputs(notebook: str, settings: RunSettings, profile: str, seed: int) -> str:
+    """A hash of all that a run on twins follows from."""
+    told = hashlib.blake2b(f"{notebook} {profile} {seed} {sys.version} {settings.model_dump_json()}".encode())
+    told.update(repr(sorted((own.name, own.version) for own in distributions())).encode())
+    sources = [*(ROOT / "nbcore").rglob("*"), *MANIFESTS.rglob("*"), *PROFILES.glob("*.yaml")]
+    for path in sorted([*sources, NOTEBOOKS / f"{notebook}.ipynb", PUBLISHED / f"{notebook}.csv"]):
+        if path.is_file() and path.suffix != ".pyc":
+            told.update(f"{os.path.relpath(path, ROOT)}\n".encode() + path.read_bytes())
+    return told.hexdigest()[:32]
 
 
 def run(
@@ -39,6 +78,7 @@ def run(
         "output_root": str(output_root.resolve()),
         "overrides": overrides,
     }
+    inputs = _inputs(notebook, settings, profile, seed)  # as they are now: an edit during the run is of the next one
     kept = keeping(settings, data_root and data_root.resolve(), output_root.resolve())
     output, own = output_root.resolve() / profile, kept.root / profile
     with ExitStack() as locks:
@@ -53,6 +93,8 @@ def run(
             if not load_record(partial / "record.json").complete:
                 raise UserError(f"{notebook}: the run ended without a complete record; run it again.")
             atomic_write(partial / f"{notebook}.html", _html(executed))
+            if settings.source == "twin":
+                atomic_write(partial / _INPUTS, inputs + "\n")
             executed.replace(partial / f"{notebook}.ipynb")
             return publish(output, notebook, kept)
         finally:

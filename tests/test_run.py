@@ -2,8 +2,10 @@
 
 import nbformat
 import pytest
+from click.testing import CliRunner
 
 from nbcore import run as runner
+from nbcore.__main__ import cli
 from nbcore.errors import UsageError, UserError
 from nbcore.results import load_record
 
@@ -36,7 +38,8 @@ def execute(tmp_path, monkeypatch):
 
 def test_a_run_leaves_notebook_page_tables_and_record(execute):
     folder = execute(RECORD, "recorder.finish()", epochs=2)
-    assert {path.name for path in folder.iterdir()} == {"mflag.ipynb", "mflag.html", "record.json", "tables"}
+    written = {"mflag.ipynb", "mflag.html", "record.json", "tables", "inputs.txt"}
+    assert {path.name for path in folder.iterdir()} == written
     record = load_record(folder / "record.json")
     assert (record.config, record.seeds) == ({"epochs": 2}, [3])
     assert [path.name for path in folder.parent.iterdir() if not path.name.endswith(".lock")] == ["mflag"]
@@ -69,3 +72,34 @@ def test_wrong_parameters_stop_before_anything_is_run(execute, tmp_path):
     with pytest.raises(UsageError, match="did you mean 'epochs'"):
         execute("1 / 0", epoch=3)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_has_not_changed_need_not_run_again(execute, tmp_path, monkeypatch):
+    asked = {"profile": "smoke", "seed": 3, "output_root": tmp_path / "out", "overrides": {"epochs": 2}}
+    assert not runner.is_current("mflag", **asked)
+    folder = execute(RECORD, "recorder.finish()", epochs=2)
+    assert runner.is_current("mflag", **asked)
+    assert not runner.is_current("mflag", **{**asked, "seed": 4})
+    assert not runner.is_current("mflag", **{**asked, "overrides": {"epochs": 3}})
+    assert not runner.is_current("mflag", **{**asked, "overrides": {"epochs": 2, "source": "real"}})
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "distributions", list)  # other libraries
+        assert not runner.is_current("mflag", **asked)
+    page = (folder / "mflag.html").read_bytes()
+    (folder / "mflag.html").unlink()
+    assert not runner.is_current("mflag", **asked)
+    (folder / "mflag.html").write_bytes(page)
+    assert runner.is_current("mflag", **asked)
+    notebook = tmp_path / "mflag.ipynb"
+    notebook.write_text(notebook.read_text().replace("61.0", "62.0"))
+    assert not runner.is_current("mflag", **asked)
+
+
+def test_the_command_tells_what_is_unchanged(execute, tmp_path):
+    execute(RECORD, "recorder.finish()", epochs=2)
+    command = ["run", "mflag", "--seed", "3", "--output-root", str(tmp_path / "out"), "-p", "epochs=2"]
+    told = CliRunner().invoke(cli, command).output
+    assert "mflag: unchanged, results in" in told and "index.html" in told
+    before = (tmp_path / "out" / "smoke" / "mflag" / "record.json").stat().st_mtime_ns
+    assert "unchanged" not in CliRunner().invoke(cli, [*command, "--again"]).output
+    assert (tmp_path / "out" / "smoke" / "mflag" / "record.json").stat().st_mtime_ns > before
