@@ -143,9 +143,11 @@ def test_an_interrupt_leaves_one_line(damaged: Twin) -> None:
         path.unlink()
         path.hardlink_to(first)
     command = [sys.executable, "-m", "nbcore", "data", "check", NAME, "--root", str(root), "--json"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 30
     while not _children(process.pid) and time.monotonic() < deadline:
         time.sleep(0.02)
