@@ -3,7 +3,6 @@
 A damage is drawn by Hypothesis. What it `means` for the table that the reader returns, if it returns one:
 
  - "nothing": the same data written otherwise (row order, extra columns, line endings ...): the table must not change;
- - "fewer": rows may be gone, the others must not change;
  - "local": a cell, a line or a picture is another one: at most the rows of one record may change;
  - "anything": the damage may be a legal change of much; only what holds of every table is asked for.
 
@@ -11,21 +10,21 @@ In all cases a UserError of one sentence is an answer too.
 """
 
 import csv
-import gzip
 import io
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import damage_bytes
+from damage_bytes import Meaning, rewrite
 from hypothesis import strategies as st
 from PIL import Image
 
 from nbcore.data.readers import MARKER
 
-Meaning = Literal["nothing", "fewer", "local", "anything"]
-TABLES, TEXTS = {".csv"}, {".csv", ".txt", ".json", ".xml", ".xlsx"}
+TEXTS = {".csv", ".txt", ".json", ".xml", ".xlsx"}
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".dcm"}
 CELLS = [
     *(
@@ -57,12 +56,6 @@ def link_tree(source: Path, target: Path) -> Path:
     return Path(shutil.copytree(source, target, copy_function=lambda old, new: Path(new).hardlink_to(old)))
 
 
-def rewrite(path: Path, content: str | bytes) -> None:
-    """Put a new file in the place of a link."""
-    path.unlink()
-    path.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
-
-
 def files(root: Path, suffixes: set[str]) -> list[Path]:
     """The files of these kinds, in a fixed order, without the twin's marker."""
     found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in suffixes and path.is_file())
@@ -71,7 +64,7 @@ def files(root: Path, suffixes: set[str]) -> list[Path]:
 
 def damage(root: Path, draw: Callable[..., Any]) -> tuple[str, Meaning]:
     """Do one harm to the data set in `root`; returns what was done and what it may mean."""
-    kinds = [_PICTURE] * 1
+    kinds = [_PICTURE]
     if texts := files(root, TEXTS):
         kinds += [_BYTES, _LINES]
         kinds += [_GRID] * 4 * any(path.suffix == ".csv" for path in texts)
@@ -88,68 +81,6 @@ def damage(root: Path, draw: Callable[..., Any]) -> tuple[str, Meaning]:
 
 _PICTURE, _BYTES, _LINES, _GRID, _TREE = "picture", "bytes", "lines", "grid", "tree"
 _SUFFIXES = {_PICTURE: PICTURES, _BYTES: TEXTS, _LINES: {".csv", ".txt", ".xml"}, _GRID: {".csv"}, _TREE: {".json"}}
-
-# --- any text file, as bytes
-
-
-def _emptied(path: Path, draw: Callable) -> Meaning:
-    rewrite(path, b"")
-    return "anything"
-
-
-def _truncated(path: Path, draw: Callable) -> Meaning:
-    content = path.read_bytes()
-    rewrite(path, content[: draw(st.integers(0, max(0, len(content) - 1)), label="length")])
-    return "anything"
-
-
-def _removed(path: Path, draw: Callable) -> Meaning:
-    path.unlink()
-    return "anything"
-
-
-def _a_folder(path: Path, draw: Callable) -> Meaning:
-    path.unlink()
-    path.mkdir()
-    return "anything"
-
-
-def _compressed(path: Path, draw: Callable) -> Meaning:
-    content = gzip.compress(path.read_bytes())
-    path.unlink()
-    lost = draw(st.integers(0, len(content)), label="bytes lost") if draw(st.booleans(), label="damaged") else 0
-    path.with_name(path.name + ".gz").write_bytes(content[: len(content) - lost])
-    return "anything"  # of a list that may lack, the loss is lawful
-
-
-def _recoded(path: Path, draw: Callable) -> Meaning:
-    coding = draw(st.sampled_from(["utf-16", "utf-8-sig", "utf-32"]), label="coding")
-    rewrite(path, path.read_text("utf-8").encode(coding))
-    return "nothing"
-
-
-def _windows(path: Path, draw: Callable) -> Meaning:
-    rewrite(path, path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
-    return "nothing"
-
-
-def _odd_bytes(path: Path, draw: Callable) -> Meaning:
-    content = bytearray(path.read_bytes())
-    place = draw(st.integers(0, max(0, len(content) - 1)), label="place")
-    content[place : place + draw(st.integers(0, 3))] = draw(
-        st.sampled_from([b"\xff\xfe", b"\xe9", b"\x00", b"\x00\x00\x00", b'"', b"\x1a", b"\r"])
-    )
-    rewrite(path, bytes(content))
-    return "anything"
-
-
-def _other_content(path: Path, draw: Callable) -> Meaning:
-    page = b"<!DOCTYPE html><html><body>404: Not Found</body></html>"
-    rewrite(
-        path, draw(st.sampled_from([page, b"\x89PNG\r\n\x1a\n\x00\x00", b"\n\n\n", b"null", b"{}", b"[]", b",,,\n"]))
-    )
-    return "anything"
-
 
 # --- text, by line
 
@@ -370,15 +301,15 @@ def _picture_is_text(path: Path, draw: Callable) -> Meaning:
 
 _ACTS: dict[str, list[tuple[str, Callable[[Path, Callable], Meaning]]]] = {
     _BYTES: [
-        ("emptying", _emptied),
-        ("truncation", _truncated),
-        ("loss", _removed),
-        ("a folder in the place", _a_folder),
-        ("compression", _compressed),
-        ("another encoding", _recoded),
-        ("Windows line ends", _windows),
-        ("odd bytes", _odd_bytes),
-        ("another content", _other_content),
+        ("emptying", damage_bytes.emptied),
+        ("truncation", damage_bytes.truncated),
+        ("loss", damage_bytes.removed),
+        ("a folder in the place", damage_bytes.a_folder),
+        ("compression", damage_bytes.compressed),
+        ("another encoding", damage_bytes.recoded),
+        ("Windows line ends", damage_bytes.windows),
+        ("odd bytes", damage_bytes.odd_bytes),
+        ("another content", damage_bytes.other_content),
     ],
     _LINES: [
         ("blank lines at the end", _blank_lines_added),
@@ -407,6 +338,6 @@ _ACTS: dict[str, list[tuple[str, Callable[[Path, Callable], Meaning]]]] = {
         ("another size", _picture_of_other_size),
         ("a copy elsewhere", _picture_elsewhere),
         ("another content", _picture_is_text),
-        ("loss", _removed),
+        ("loss", damage_bytes.removed),
     ],
 }

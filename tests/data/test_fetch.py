@@ -366,7 +366,7 @@ def _evil(name: str) -> bytes:
     elif name == "page.zip":
         return b"<html>log in</html>"
     else:
-        places = {"up.zip": "../up.txt", "root.zip": "/tmp/x.txt", "record.zip": ".nbcore/downloads.json"}
+        places = {"up.zip": "../up.txt", "root.zip": "/x.txt", "record.zip": ".nbcore/downloads.json"}
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
             packed.writestr("fine.txt", "fine")
             packed.writestr(places.get(name, "zeros"), bytes(65 << 20) if name == "bomb.zip" else b"{}")
