@@ -369,3 +369,10 @@ def test_no_image_at_all(damaged: Twin) -> None:
 def test_every_layout_has_a_reader_and_a_writer() -> None:
     named = {load_manifest(name).layout.reader for name in [*NAMES, *PAIRED]}
     assert READERS.keys() == WRITERS.keys() == named
+
+
+def test_chexpert_without_a_frontal_image(damaged: Twin) -> None:
+    root = damaged("chexpert")
+    path = next(root.rglob("train.csv"))
+    path.write_text(path.read_text().replace(",Frontal,", ",,"))
+    assert f"{path} names no image with Frontal/Lateral 'Frontal'" in _told("chexpert", root)

@@ -21,6 +21,8 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
         text = [names.path, names.projection, names.view]
         table = read_table(path, [*text, *manifest.classes], text=text)
         table = table[table[names.projection] == layout.frontal].reset_index(drop=True)
+        if table.empty:
+            raise UserError(f"{path} names no image with {names.projection} {layout.frontal!r}: fetch it again")
         inside = table[names.path].str.partition("/")[2]  # without the data set's own folder
         study = inside.str.extract(layout.study_pattern, expand=False)
         if (odd := study.isna()).any():
