@@ -20,7 +20,7 @@ def strict_rows(manifest: Manifest, root: Path, frame: pd.DataFrame) -> pd.DataF
     `root`, a label outside {1, 0, -1, nothing}, a box that is no box, or two rows that contradict each other.
     """
     labels = [f"label:{name}" for name in manifest.classes]
-    frame = frame.astype(dict.fromkeys(labels, np.float32)).reset_index(drop=True)
+    frame = frame.astype(dict.fromkeys(labels, float)).reset_index(drop=True)
     if frame.empty:
         raise UserError(f"{manifest.name}: nothing under {root} is an image of this data set: is this the right root?")
     for name in _NAMES:
@@ -32,6 +32,7 @@ def strict_rows(manifest: Manifest, root: Path, frame: pd.DataFrame) -> pd.DataF
     _check_places(manifest, root, frame["image"])
     _check_labels(manifest, frame[labels])
     _check_boxes(manifest, frame)
+    frame = frame.astype(dict.fromkeys(labels, np.float32))  # none of 1, 0 and -1 is rounded
     return unique_rows(frame, ["image", "split"], f"{manifest.name} under {root}")
 
 
@@ -46,7 +47,7 @@ def _check_labels(manifest: Manifest, labels: pd.DataFrame) -> None:
     wrong = ~(labels.isin([1, 0, -1]) | labels.isna())
     for column in wrong.columns[wrong.any()]:
         value = labels.loc[wrong[column], column].iloc[0]
-        raise UserError(f"{manifest.name}: class {column[6:]!r} has the value {value:g}, not 1, 0, -1 or nothing")
+        raise UserError(f"{manifest.name}: class {column[6:]!r} has the value {value:.10g}, not 1, 0, -1 or nothing")
 
 
 def _check_boxes(manifest: Manifest, frame: pd.DataFrame) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from nbcore.errors import UserError
@@ -141,8 +140,8 @@ def unique_rows(table: pd.DataFrame, key: Sequence[str], place: Path | str) -> p
 
 
 def label_columns(table: pd.DataFrame, classes: Sequence[str], path: Path) -> dict[str, pd.Series]:
-    """{"label:<class>": float32 (n,)} of the columns named as the classes; UserError for a value that is no number."""
-    return {f"label:{name}": number_column(table, name, path).astype(np.float32) for name in classes}
+    """{"label:<class>": (n,)} of the columns named as the classes; UserError for a value that is no number."""
+    return {f"label:{name}": number_column(table, name, path) for name in classes}
 
 
 def number_column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:

@@ -315,8 +315,16 @@ def test_a_damaged_archive_of_a_table(damaged: Twin) -> None:
     assert "mimic-cxr-2.0.0-chexpert.csv is missing" in _told("mimic-cxr", root)
 
 
-@pytest.mark.parametrize(("value", "message"), [("yes", "holds 'yes', which"), (7, "has the value 7,")])
-def test_labels_out_of_range(value: str | int, message: str, damaged: Twin) -> None:
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("yes", "holds 'yes', which"),
+        (7, "has the value 7,"),
+        (1e308, "has the value 1e+308,"),
+        (1.00000001, "has the value 1.00000001,"),
+    ],
+)
+def test_labels_out_of_range(value: str | float, message: str, damaged: Twin) -> None:
     root = damaged("chexpert")
     path = root / "CheXpert-v1.0" / "valid.csv"
     table = pd.read_csv(path).astype({"Edema": object})
