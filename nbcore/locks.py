@@ -6,10 +6,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+_PATIENCE = 5.0  # seconds of waiting without a word
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; say so and wait while another process holds it.
+    """Hold the lock file `path`; wait while another process holds it, and say so when that lasts.
 
     The operating system frees the lock when its holder ends, however it ends; the empty file stays behind, because
     removing it would let two processes lock two files of the same name.
@@ -17,7 +19,7 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=_PATIENCE)
     except Timeout:
         print(f"Waiting for another process that works in {path.parent} ...", flush=True)
         lock.acquire()

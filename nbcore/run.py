@@ -104,14 +104,22 @@ def run(
 def _execute(source: Path, executed: Path, parameters: dict[str, Any], *, failed: Path) -> None:
     """Run papermill in a kernel of this interpreter; on failure keep the notebook as `failed` and say what is wrong."""
     import papermill
+    import zmq
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     try:
         with _environment({HEADLESS: "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}):
             papermill.execute_notebook(
-                str(source), str(executed), parameters, kernel_name="python3", cwd=str(source.parent), progress_bar=True
+                str(source),
+                str(executed),
+                parameters,
+                kernel_name="python3",
+                cwd=str(source.parent),
+                progress_bar=True,
+                config=Config({"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}}),
             )
     except PapermillExecutionError as error:
         executed.replace(failed)

@@ -10,8 +10,7 @@ import sys
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -26,6 +25,7 @@ from nbcore.data.images import image_size, read_image
 from nbcore.data.masks import boxes_in_square, has_outline, masks
 from nbcore.data.samples import Samples
 from nbcore.errors import UserError
+from nbcore.interrupts import no_interrupt
 
 FACTS = np.dtype([("content", "V16"), ("width", "u4"), ("height", "u4"), ("read", "?"), ("blank", "?")])
 PATIENCE = 30.0  # seconds for one image
@@ -112,7 +112,7 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.place, self.since = context.RawValue("q", -1), context.RawValue("d", 0.0)
         self.process = context.Process(target=_work, args=(samples, theirs, self.place, self.since), daemon=True)
-        with _no_interrupt():
+        with no_interrupt():
             self.process.start()
         theirs.close()
         self.task: tuple[int, int] | None = None
@@ -145,19 +145,6 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
-
-
-@contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Put off Ctrl-C: in the middle of a fork Python would lose it, and a new process print a traceback."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(samples: Samples, pipe: Connection, place: Any, since: Any) -> None:
