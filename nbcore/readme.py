@@ -19,12 +19,12 @@ import click
 from nbcore.errors import UserError
 from nbcore.files import atomic_write
 from nbcore.paths import PUBLISHED, ROOT
-from nbcore.results import Claim, Record, compared, load_record
+from nbcore.results import Claim, Record, by_chance, compared, load_record, table_order
 
 DOCS = ROOT / "docs"
 RECORDS, TEMPLATES = DOCS / "records", DOCS / "readme"
 BLOCK = re.compile(r"(<!-- numbers:begin (\S+) -->\n).*?(<!-- numbers:end -->)", re.DOTALL)
-_VERDICTS = {"supported": "supported", "not supported": "not supported", "inconclusive": "open"}
+_VERDICTS = ("supported", "not supported", "inconclusive")
 
 
 def documents() -> list[Path]:
@@ -37,20 +37,26 @@ def load_records(folder: Path = RECORDS) -> dict[str, Record]:
 
 
 def count_of(*records: Record, verdict: str | None = None) -> int:
-    """Number of claims, or of those with a verdict: supported, not supported, open."""
-    told = [_VERDICTS[claim.verdict] for record in records for claim in record.claims]
+    """Number of claims, or of those with a verdict."""
+    told = [claim.verdict for record in records for claim in record.claims]
     return len(told) if verdict is None else told.count(verdict)
 
 
 def claims_of(*records: Record) -> str:
-    """As in "6 of 23 supported, 5 not, 12 open"."""
-    supported, refuted, undecided = (count_of(*records, verdict=verdict) for verdict in _VERDICTS.values())
-    return f"{supported} of {count_of(*records)} supported, {refuted} not, {undecided} open"
+    """As in "6 of 23 supported, 5 not, 12 inconclusive"."""
+    supported, refuted, undecided = (count_of(*records, verdict=verdict) for verdict in _VERDICTS)
+    return f"{supported} of {count_of(*records)} supported, {refuted} not, {undecided} inconclusive"
+
+
+def chance_of(*records: Record) -> str:
+    """How many of the claims would be supported without any effect, as in "9 of 73"; see `results.by_chance`."""
+    claims = [claim for record in records for claim in record.claims]
+    return f"{by_chance(claims):.0f} of {len(claims)}"
 
 
 def verdict_of(record: Record, key: str, expected: str | None = None) -> str:
-    """A claim's verdict: supported, not supported, open. UserError where the text around it was written for another."""
-    verdict = _VERDICTS[_claim(record, key).verdict]
+    """A claim's verdict. UserError where the text around it was written for another."""
+    verdict = _claim(record, key).verdict
     if expected not in (None, verdict):
         raise UserError(f"{record.notebook}, claim {key!r}: the text expects {expected!r}, it is {verdict!r}; mend it.")
     return verdict
@@ -85,7 +91,7 @@ def _one(record: Record, found: list, what: str) -> Any:
 def status_table(records: Mapping[str, Record]) -> str:
     """Papers by status: cells run of each published table, tables of our own, claims."""
     lines = [
-        "| notebook | paper | cells run of the published tables | further tables | claims |",
+        "| notebook | paper | cells of the published tables that were run, on phantom data | further tables | claims |",
         "|---" * 5 + "|",
     ]
     for name in sorted(path.stem for path in PUBLISHED.glob("*.csv")):
@@ -99,15 +105,9 @@ def status_table(records: Mapping[str, Record]) -> str:
             own += theirs.empty
             if not theirs.empty:
                 published[table] = f"{table} {theirs['reproduced'].notna().sum()}/{len(theirs)}"
-        told = ", ".join(published[table] for table in sorted(published, key=_number))
+        told = ", ".join(published[table] for table in sorted(published, key=table_order))
         lines.append(f"| {link} | {record.title} | {told} | {own} | {claims_of(record)} |")
     return "\n".join(lines)
-
-
-def _number(table: str) -> tuple[int, str]:
-    """Orders Table 2 before Table 10, and what stands in the text behind them."""
-    found = re.search(r"\d+", table)
-    return int(found[0]) if found else 10**6, table
 
 
 def fill(text: str, records: Mapping[str, Record], templates: Path = TEMPLATES) -> str:
@@ -119,7 +119,7 @@ def fill(text: str, records: Mapping[str, Record], templates: Path = TEMPLATES) 
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
     environment = Environment(loader=FileSystemLoader(templates), undefined=StrictUndefined, trim_blocks=True)
-    functions = (count_of, claims_of, verdict_of, effect_of, value_of, note_of, status_table)
+    functions = (count_of, claims_of, chance_of, verdict_of, effect_of, value_of, note_of, status_table)
     names = {**records, "records": records, **{function.__name__: function for function in functions}}
     if not text.count("<!-- numbers:begin ") == text.count("<!-- numbers:end -->") == len(BLOCK.findall(text)):
         raise UserError("the markers numbers:begin NAME and numbers:end must come in pairs, each on its own line.")

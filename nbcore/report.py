@@ -17,7 +17,17 @@ import yaml
 from nbcore.errors import UserError
 from nbcore.files import atomic_write
 from nbcore.report_tables import Status, Table, decimals, lay_out, number
-from nbcore.results import Claim, Record, comparability, compared, load_record, published, published_decimals
+from nbcore.results import (
+    Claim,
+    Record,
+    by_chance,
+    comparability,
+    compared,
+    load_record,
+    published,
+    published_decimals,
+    table_order,
+)
 
 VERDICTS = ("supported", "not supported", "inconclusive")
 _PACKAGE = Path(__file__).parent
@@ -110,6 +120,7 @@ def _render(records: dict[str, Record], directory: Path) -> str:
         tours=[each for each in sections if each not in papers],
         verdicts=VERDICTS,
         totals={verdict: sum(each.verdicts[verdict] for each in papers) for verdict in VERDICTS},
+        chance=by_chance(entry["claim"] for each in papers for entry in each.claims),
         columns=_table_names(papers),
         comparabilities=sorted({comparability(record) for record in records.values()}),
         environment=_shared({name: record.environment for name, record in records.items()}),
@@ -146,20 +157,22 @@ def _section(name: str, facts: dict | None, record: Record | None, folder: Path,
 def _table_names(papers: list[Section]) -> list[str]:
     """Names of the papers' own tables, in their numerical order; "text" last."""
     names = {name for each in papers for name, state in each.statuses.items() if state.state != "beyond the paper"}
-    numbered = sorted((name for name in names if name[6:].isdigit()), key=lambda name: int(name[6:]))
-    return numbered + sorted(names.difference(numbered))
+    return sorted(names, key=table_order)
 
 
 def _figure(path: Path, caption: str) -> dict[str, Any]:
-    """A figure as it lies beside the record, with the width and height in CSS pixels at which it was drawn."""
+    """A figure as it lies beside the record, with the width and height in CSS pixels at which it was drawn.
+
+    One that is not there, or is no PNG, has no `data`: the page is made of the record and says so.
+    """
     from PIL import Image
 
     try:
         content = path.read_bytes()
         with Image.open(path) as picture:
             (width, height), dpi = picture.size, picture.info.get("dpi", (96, 96))[0]
-    except OSError as error:
-        raise UserError(f"{path}: a figure of the record is missing or no PNG; run its notebook again.") from error
+    except OSError:
+        return {"caption": caption, "data": "", "width": 0, "height": 0}
     scale = 96 / dpi
     size = {"width": round(width * scale), "height": round(height * scale)}
     return {"caption": caption, "data": base64.b64encode(content).decode(), **size}
@@ -196,10 +209,18 @@ def _deviations() -> dict[str, str]:
 
 
 def _boxed(page: str) -> str:
-    """HTML whose tables scroll inside a box, and whose long names in code may be broken at their joints."""
-    page = page.replace("<table>", '<div class="scroll" tabindex="0"><table class="words">')
-    page = page.replace("</table>", "</table></div>")
-    return re.sub(r"<code>.*?</code>", lambda code: re.sub(r"(?<=\w)([_./])(?=\w)", r"\1<wbr>", code[0]), page)
+    """HTML whose tables scroll inside a box, or stack on a phone; long names in code may be broken at their joints."""
+    from bs4 import BeautifulSoup
+
+    soup = BeautifulSoup(page, "html.parser")
+    for table in soup("table"):
+        columns = [heading.get_text() for heading in table("th")]
+        for row in table("tr"):
+            for column, cell in zip(columns, row("td")):
+                cell["data-column"] = column
+        table["class"] = "words"
+        table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
+    return re.sub(r"<code>.*?</code>", lambda code: re.sub(r"(?<=\w)([_./])(?=\w)", r"\1<wbr>", code[0]), str(soup))
 
 
 def _shared(environments: dict[str, dict[str, Any]]) -> dict[str, list[tuple[str, str]]]:

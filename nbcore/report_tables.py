@@ -92,17 +92,17 @@ def status(table: pd.DataFrame) -> Status:
     return Status(int((ours & theirs).sum()), int((~ours & theirs).sum()), int((ours & ~theirs).sum()))
 
 
-def lay_out(name: str, table: pd.DataFrame, decimals_of: Mapping[tuple[str, ...], int]) -> Table:
+def lay_out(name: str, table: pd.DataFrame, decimals_of: Mapping[tuple[str, ...], tuple[int, int]]) -> Table:
     """Arrange one table of `results.compared` as the paper prints it.
 
     Args:
         name: of the table.
         table: its rows.
-        decimals_of: those of each published number as printed, by `results.KEYS`.
+        decimals_of: those of each published number and its deviation as printed, by `results.KEYS`.
     """
     table = table.fillna({"note": ""})
     own = table.groupby("dataset")["method"].nunique().max() == 1 < table["dataset"].nunique()
-    owners = own and not table.duplicated(["method", "setting", "metric"]).any()
+    owners = own and len(set(table["method"])) > 1 and not table.duplicated(["method", "setting", "metric"]).any()
     columns = table[list(LEVELS)].assign(dataset="") if owners else table[list(LEVELS)]
     keys = list(columns.drop_duplicates().itertuples(index=False, name=None))
     varying = [i for i in range(len(LEVELS)) if len({key[i] for key in keys}) > 1] or [len(LEVELS) - 1]
@@ -111,8 +111,8 @@ def lay_out(name: str, table: pd.DataFrame, decimals_of: Mapping[tuple[str, ...]
     notes = {note: _letter(i) for i, note in enumerate(dict.fromkeys(filter(None, table["note"])))}
     counts = table.loc[table["reproduced"].notna(), "n"]
     runs = int(counts.mode().iloc[0]) if len(counts) else 0
-    keyed = [decimals_of.get(key) for key in table[KEYS].itertuples(index=False, name=None)]
-    table = table.assign(printed=keyed)
+    printed = [decimals_of.get(key, (None, None)) for key in table[KEYS].itertuples(index=False, name=None)]
+    table = table.assign(printed=[value for value, _ in printed], printed_std=[std for _, std in printed])
     digits = {metric: _digits(own) for metric, own in table.groupby("metric")}
     cells = {
         (row.method, *key): _cell(row, digits[row.metric], runs, notes)
@@ -160,9 +160,8 @@ def _cell(row: Any, digits: int, runs: int, notes: dict[str, str]) -> Cell:
         ours = [("reproduced", row.reproduced)]
         interval = [("low", row.low), ("high", row.high)] if pd.notna(row.low) else []
         ours += [("std", row.std)] if pd.notna(row.std) else interval
-    theirs = [(field, getattr(row, field)) for field in ("published", "published_std")]
-    printed = digits if pd.isna(row.printed) else int(row.printed)
-    numbers = [Number(field, number(value, printed)) for field, value in theirs if pd.notna(value)]
+    theirs = [("published", row.published, row.printed), ("published_std", row.published_std, row.printed_std)]
+    numbers = [Number(field, number(value, int(printed))) for field, value, printed in theirs if pd.notna(value)]
     if row.comparable:
         numbers.append(Number("difference", number(row.difference, digits, sign=True)))
     return Cell(

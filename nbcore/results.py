@@ -3,6 +3,7 @@
 Tables and the report are built from records alone, so a number that is printed anywhere can be traced to a run.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -124,7 +125,8 @@ def judge(
         threshold: the mean effect must lie above it.
         exact: the effect is computed, not sampled (a parameter count): one value decides.
 
-    A sampled claim with fewer than three seeds is inconclusive whatever its interval says.
+    A sampled claim with fewer than three seeds is inconclusive whatever its interval says. With three, the interval is
+    the range of the effects: `by_chance` tells what that means.
     """
     effects = np.array([float(e) for e in effects])
     drawn = np.random.default_rng(0).integers(len(effects), size=(10_000, len(effects)))
@@ -144,6 +146,15 @@ def judge(
         threshold=threshold,
         verdict=verdict,
     )
+
+
+def by_chance(claims: Iterable[Claim]) -> float:
+    """The number of claims on three seeds that would be supported (and that would not be) if nothing had any effect.
+
+    The bootstrap interval of three effects is their range, because all three draws are the smallest one time in 27. It
+    lies above the threshold where all three effects do, which without an effect happens one time in eight.
+    """
+    return sum(len(claim.effects) == MIN_SEEDS for claim in claims) / 2**MIN_SEEDS
 
 
 def load_record(path: Path) -> Record:
@@ -166,14 +177,24 @@ def published(notebook: str) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values={"value": "", "std": ""})
 
 
-def published_decimals(notebook: str) -> dict[tuple[str, ...], int]:
-    """Decimals with which the paper prints each number (62.50 has two), by the keys of its row; empty if none."""
+def table_order(name: str) -> tuple[int, str]:
+    """Orders Table 2 before Table 10, and what has no number behind them, by name."""
+    found = re.search(r"\d+", name)
+    return int(found[0]) if found else 10**6, name
+
+
+def published_decimals(notebook: str) -> dict[tuple[str, ...], tuple[int, int]]:
+    """Decimals with which the paper prints each number and its deviation (62.50 ± 0.4: 2, 1), by the keys of its row.
+
+    Empty if the paper has no numbers on file.
+    """
     path = PUBLISHED / f"{notebook}.csv"
     if not path.is_file():
         return {}
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     keys = table[KEYS].itertuples(index=False, name=None)
-    return {key: len(value.partition(".")[2]) for key, value in zip(keys, table["value"])}
+    digits = zip(*([len(text.partition(".")[2]) for text in table[column]] for column in ("value", "std")))
+    return dict(zip(keys, digits))
 
 
 def compared(record: Record) -> pd.DataFrame:
@@ -187,7 +208,7 @@ def compared(record: Record) -> pd.DataFrame:
     theirs = published(record.notebook).rename(columns={"value": "published", "std": "published_std"})
     ours["order"], theirs["order"] = range(len(ours)), range(len(theirs))
     both = theirs.merge(ours, on=KEYS, how="outer", suffixes=("", "_ours"))
-    both = both.sort_values(["table", "order", "order_ours"])
+    both = both.assign(rank=both["table"].map(table_order)).sort_values(["rank", "order", "order_ours"])
     real = record.source == "real" and record.profile == "paper"
     both["comparable"] = both["reproduced"].notna() & both["published"].notna() & real
     both["difference"] = (both["reproduced"] - both["published"]).where(both["comparable"])

@@ -91,6 +91,18 @@ class StudyLanguage(StudyInputs):
         """Whether a stand-in serves in the place of this language model."""
         return self.language_model(source).is_relative_to(self.cache_root / "cache" / "language")
 
+    def networks(self) -> list[str]:
+        """What reads images and texts in the place of the paper's networks, in sentences for the record."""
+        settings, paper = self.settings, type(self.settings).model_fields
+        told = f"Image encoder: {settings.vision} at {settings.image_size} pixels"
+        theirs = f"{paper['vision'].default} at {paper['image_size'].default} pixels"
+        if told != f"Image encoder: {theirs}":
+            told += f", wherever a row names the paper's encoder ({theirs})"
+        name, source = settings.text_model, paper["text_model"].default
+        if self.is_standin(name):
+            name = f"a stand-in trained on the English reports at hand, in the place of {source}"
+        return [f"{told}.", f"Language model: {name}."]
+
     # --- the language model of a method
 
     def language_folder(self, config: PairConfig) -> Path:
@@ -160,7 +172,7 @@ class StudyLanguage(StudyInputs):
     @property
     def text_source(self) -> str:
         """Whose reports they are, for a caption."""
-        return " and ".join(self.settings.corpus.get(language) or "the pairs' own" for language in LANGUAGES)
+        return " and ".join(dict.fromkeys(self.settings.corpus.get(name) or "the pairs' own" for name in LANGUAGES))
 
     def masked_loss(self, language: str) -> float:
         """Cross-entropy (nats) of masked words of held-out reports, after the cross-lingual stage."""

@@ -80,7 +80,7 @@ def test_a_typed_result_is_found(typed):
         "Python 3.11+, at Apache-2.0, a 95 % interval over three seeds, version 0.1.0",
         "`-p rate=0.1` and\n```\npython 2.5\n```",
         "{{ value_of(mflag, 2, setting='0.1') }} and [Table](docs/1.5.md)",
-        "a claim is supported, not supported or open; five papers with their claims",
+        "a claim is supported, not supported or inconclusive; five papers with their claims",
     ],
 )
 def test_what_is_no_result_is_left_alone(harmless):
@@ -128,9 +128,10 @@ def filled(folder: Path, template: str, *records: Record) -> str:
 @pytest.mark.parametrize(
     ("template", "told"),
     [
-        ("{{ claims_of(mflag) }}", "1 of 3 supported, 1 not, 1 open"),
-        ("{{ claims_of(mflag, mflag) }}", "2 of 6 supported, 2 not, 2 open"),
-        ("{{ count_of(mflag) }}, {{ count_of(mflag, verdict='open') }}", "3, 1"),
+        ("{{ claims_of(mflag) }}", "1 of 3 supported, 1 not, 1 inconclusive"),
+        ("{{ chance_of(mflag, mflag) }}", "1 of 6"),
+        ("{{ claims_of(mflag, mflag) }}", "2 of 6 supported, 2 not, 2 inconclusive"),
+        ("{{ count_of(mflag) }}, {{ count_of(mflag, verdict='inconclusive') }}", "3, 1"),
         (
             "{{ verdict_of(mflag, 'rank') }}, {{ verdict_of(mflag, 'low', 'not supported') }}",
             "supported, not supported",
@@ -152,7 +153,7 @@ def test_what_a_template_can_say(tmp_path, record, template, told):
         ("{{ value_of(mflag, table='Table 2') }}", "2 rows with"),
         ("{{ value_of(mflag, tabel='Table 2') }}", "0 rows with"),
         ("{{ verdict_of(mflag, 'rang') }}", "0 claims 'rang'"),
-        ("{{ verdict_of(mflag, 'rank', 'open') }}", "the text expects 'open', it is 'supported'"),
+        ("{{ verdict_of(mflag, 'rank', 'inconclusive') }}", "the text expects 'inconclusive', it is 'supported'"),
         ("{{ note_of(mflag, 'nothing') }}", "0 notes"),
         ("{% if %}", "cannot be filled"),
     ],
@@ -186,7 +187,7 @@ def test_the_status_table_counts_the_published_cells_that_were_run(tmp_path, rec
         monkeypatch.setattr(f"{module}.PUBLISHED", published)
     kmat, mflag = filled(tmp_path, "{{ status_table(records) }}", record).splitlines()[2:]
     assert kmat == "| [`kmat`](notebooks/kmat.ipynb) | | not run | | |"
-    told = ["M-FLAG (MICCAI 2023)", "Table 2 1/2", "1", "1 of 3 supported, 1 not, 1 open"]
+    told = ["M-FLAG (MICCAI 2023)", "Table 2 1/2", "1", "1 of 3 supported, 1 not, 1 inconclusive"]
     assert mflag == f"| [`mflag`](notebooks/mflag.ipynb) | {' | '.join(told)} |"
 
 

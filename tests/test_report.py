@@ -15,6 +15,7 @@ from nbcore import report
 from nbcore.__main__ import cli
 from nbcore.errors import UserError
 from nbcore.paths import PUBLISHED
+from nbcore.readme import RECORDS
 from nbcore.results import KEYS, compared, load_record, published
 
 PAPERS = ["mflag", "mgca", "med_unic", "meduna", "kmat"]
@@ -206,7 +207,10 @@ def test_deviations_are_told_once_each(tmp_path):
     shared = [name for name in headings if not name.startswith(("M-FLAG", "MGCA", "Med-UniC", "MedUnA", "K-MaT"))]
     assert [heading.get_text() for heading in page.select("#deviations h3")] == shared
     assert len(page.select(".words")) == len(own) + len(shared)
-    assert "<td>alignment, Eq. 2</td>" in str(page.select_one("#paper-mflag"))
+    row = page.find("td", string="alignment, Eq. 2").parent
+    assert row.find_parent("section")["id"] == "paper-mflag"
+    columns = [heading.get_text() for heading in row.find_parent("table")("th")]
+    assert [cell["data-column"] for cell in row("td")] == columns  # told before each cell where a phone stacks them
 
 
 class Outline(HTMLParser):
@@ -267,6 +271,40 @@ def test_a_notebook_that_is_no_paper_of_ours_is_shown_by_its_title(tmp_path):
     assert page.select_one("#paper-mine h2").get_text() == "My method"
 
 
+def test_records_alone_make_the_whole_page(tmp_path):
+    """No figures, no notebooks: all numbers, and where each picture would come from."""
+    records = {path.stem: load_record(path) for path in RECORDS.glob("*.json")}
+    for name in records:
+        (tmp_path / "demo" / name).mkdir(parents=True)
+        shutil.copy(RECORDS / f"{name}.json", tmp_path / "demo" / name / "record.json")
+    page = page_of(tmp_path / "demo")
+    walked = [walk(page, records) for walk in (walk_tables, walk_claims, walk_status, walk_rest)]
+    assert min(walked) > 50, walked
+    assert not page.select("img")
+    absent = page.select("figure.absent")
+    assert len(absent) == sum(len(kept.figures) for kept in records.values()) > 50
+    for name, kept in records.items():
+        told = page.select_one(f"#paper-{name}").get_text()
+        assert all(figure.caption in told for figure in kept.figures) and f"{kept.command} draws it" in told
+
+
+@pytest.mark.parametrize("content", [None, b"no picture"])
+def test_a_picture_that_is_not_there_is_told(tmp_path, content):
+    directory = save(tmp_path, record())
+    change(directory / "mflag" / "record.json", figures=[{"name": "gone", "caption": "What it shows."}])
+    if content:
+        (directory / "mflag" / "figures" / "gone.png").write_bytes(content)
+    (figure,) = page_of(directory).select("#paper-mflag figure")
+    assert figure.get_text().startswith("What it shows. The picture does not lie beside the record:")
+
+
+def test_what_chance_would_support_is_told(tmp_path):
+    page = page_of(save(tmp_path, record()))
+    claims = record().claims
+    told = re.search(r"about (\d+) of these (\d+) would", page.select_one("#claims").get_text().replace("\n", " "))
+    assert int(told[2]) == len(claims) and abs(int(told[1]) - sum(len(c.effects) == 3 for c in claims) / 8) <= 0.5
+
+
 def change(path, **values):
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
@@ -278,7 +316,6 @@ def change(path, **values):
         ({"complete": False}, r"mflag/record.json: the record of a run that did not finish"),
         ({"profile": "smoke"}, r"mflag/record.json: a record of smoke/mflag; move its folder"),
         ({"notebook": "mgca"}, r"mflag/record.json: a record of demo/mgca; move its folder"),
-        ({"figures": [{"name": "gone", "caption": ""}]}, r"gone.png: a figure of the record is missing"),
     ],
 )
 def test_a_record_that_cannot_be_shown_is_one_sentence(tmp_path, values, message):

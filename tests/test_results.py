@@ -12,12 +12,15 @@ from nbcore.results import (
     Record,
     Row,
     aggregate,
+    by_chance,
     comparability,
     compared,
     judge,
     load_record,
     pivot,
     published,
+    published_decimals,
+    table_order,
     write_tables,
 )
 
@@ -80,6 +83,31 @@ def test_interval_is_the_bootstrap_of_the_mean():
     half = 1.96 * effects.std(ddof=1) / np.sqrt(40)
     assert claim.low == pytest.approx(effects.mean() - half, abs=0.08)
     assert claim.high == pytest.approx(effects.mean() + half, abs=0.08)
+
+
+def test_what_chance_supports_on_three_seeds():
+    """Claims without any effect: as many are supported, and as many are not, as `by_chance` expects."""
+    drawn = np.random.default_rng(3).normal(size=(400, 3))
+    claims = [judge("k", "s", "p", effects, unit="points") for effects in drawn]
+    assert all((c.low, c.high) == pytest.approx((min(c.effects), max(c.effects))) for c in claims)
+    verdicts = [claim.verdict for claim in claims]
+    assert by_chance(claims) == 50
+    for verdict in ("supported", "not supported"):
+        assert verdicts.count(verdict) == pytest.approx(50, abs=20)  # three standard deviations
+    assert by_chance([judge("k", "s", "p", [1.0], unit="%", exact=True)]) == 0
+
+
+def test_tables_come_in_the_papers_order():
+    names = ["text", "Table 10", "Geometry", "Table 2", "Table 1"]
+    assert sorted(names, key=table_order) == ["Table 1", "Table 2", "Table 10", "Geometry", "text"]
+    tables = list(dict.fromkeys(compared(record([]).model_copy(update={"notebook": "med_unic"}))["table"]))
+    assert tables.index("Table 2") < tables.index("Table 10")
+
+
+def test_decimals_are_those_of_the_print():
+    errors = published("mgca").dropna(subset="std")
+    key = tuple(errors.iloc[0][column] for column in WHERE)
+    assert published_decimals("mgca")[key] == (1, 2)  # such as 88.7 ± 0.18
 
 
 @pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.csv")), ids=lambda path: path.stem)
