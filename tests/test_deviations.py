@@ -203,6 +203,20 @@ def test_the_table_says_all_that_the_variants_set():
     assert untold == []
 
 
+def test_networks_start_from_the_weights_of_the_official_code():
+    """ImageNet's first weights of torchvision for M-FLAG, the second ones for MGCA; Med-UniC's are not named there."""
+    first, second = "timm/resnet50.tv_in1k", "timm/resnet50.tv2_in1k"
+    for variant in ("recommended", "paper", "official"):
+        found = {key: variant_of(SECTIONS[key], variant) for key in ("M-FLAG", "MGCA", "Med-UniC")}
+        assert {key: own.vision_weights for key, own in found.items()} == {
+            "M-FLAG": first, "MGCA": second, "Med-UniC": first
+        }  # fmt: skip
+        assert found["MGCA"].transformer_weights == "timm/deit_base_patch16_224.fb_in1k"
+        assert [own["vision_weights"] for own in found["Med-UniC"].transformers.values()] == [
+            "timm/vit_base_patch16_224.mae", "timm/vit_large_patch32_224.orig_in21k"
+        ]  # fmt: skip
+
+
 def test_tests_and_golden_families_that_are_named_exist():
     wrong = []
     for row in ROWS:

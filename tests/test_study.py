@@ -98,6 +98,31 @@ def test_a_frozen_encoder_sees_every_picture_once(study, monkeypatch):
     assert all(0 <= row.get("dice", row.get("map")) <= 1 for row in rows)
 
 
+@pytest.mark.parametrize("notebook", ["mgca", "mflag"])
+def test_decoders_of_mgca_and_m_flag_are_trained_as_in_mgcas_scripts(tmp_path, notebook):
+    changes = {"segmentation": {}, "detection": {}, "localize_size": 224}
+    study = Study.open(notebook, profile="smoke", seed=0, data_root=None, output_root=str(tmp_path), overrides=changes)
+    for name, batch_size in {"siim-acr": 8, "rsna-pneumonia": 16}.items():
+        for fraction in (0.01, 0.1, 1.0):
+            found = study._task_config("segmentation", name, fraction)
+            assert (found.learning_rate, found.weight_decay, found.batch_size) == (5e-4, 0.05, batch_size)
+            assert (found.epochs, found.patience, found.image_size) == (50, 10, 224)
+    few = {"rsna-pneumonia": 2e-4, "object-cxr": 2.5e-4}
+    for name, rate in few.items():
+        for fraction in (0.01, 0.1, 1.0):
+            found = study._task_config("detection", name, fraction)
+            expected = (rate, 8) if fraction == 0.01 else (5e-4, 16)
+            assert (found.learning_rate, found.batch_size) == expected
+            assert (found.weight_decay, found.epochs, found.patience) == (1e-6, 50, 10)
+
+
+def test_pre_training_ends_after_its_epochs_whatever_validation_would_say(study):
+    encoder = study.pretrain(0, epochs=2)
+    assert len(encoder.history) == 2 * encoder.history.steps_per_epoch
+    assert encoder.history.scores == []  # nothing was validated
+    assert set(study.learnt_pairs(encoder.config).table["split"]) == {"train"}
+
+
 def test_siim_learns_from_as_many_negatives_as_positives(study):
     samples = study.samples("siim-acr")
     rows = study._rows(samples, 1.0, 0, balanced=True)

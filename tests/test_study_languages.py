@@ -101,6 +101,14 @@ def test_the_language_stage_adds_spanish_words_and_keeps_english_ones(study):
     assert any(new)
 
 
+def test_the_language_stage_reads_all_reports_to_learn_from(study):
+    """Those of three words or more, whichever section they have; none of a patient that is held out."""
+    for language, name in {"en": "mimic-cxr", "es": "padchest"}.items():
+        reports = study.samples(name).split("train").table["report"].tolist()
+        assert study._learnt(language) == [report for report in reports if len(report.split()) >= 3]
+    assert study.settings.corpus == {}
+
+
 def test_held_out_reports_are_balanced_and_not_learnt_from(study):
     reports = study.held_out_reports(20)
     assert reports["language"].value_counts().nunique() == 1
@@ -207,12 +215,18 @@ def test_a_misspelt_change_of_a_configuration_is_one_sentence(study, root):
 
 
 def test_published_decoder_settings_are_the_papers_own(root):
-    """App. D: decoders in batches of 4, 100 epochs on SIIM, 50 on RSNA."""
+    """App. D: decoders in batches of 4, 100 epochs on SIIM, 50 on RSNA; patience and a rate for 1 % are the code's."""
     study = open_study(root, segmentation={}, detection={})
-    siim, rsna = (study._task_config("segmentation", name, 0.1) for name in ("siim-acr", "rsna-pneumonia"))
-    assert (siim.epochs, rsna.epochs, siim.batch_size, siim.weight_decay) == (100, 50, 4, 1e-8)
-    boxes = study._task_config("detection", "object-cxr", 0.01)
-    assert (boxes.batch_size, boxes.learning_rate, boxes.patience) == (4, 2.5e-4, 40)
+    for name, epochs in {"siim-acr": 100, "rsna-pneumonia": 50}.items():
+        for fraction in (0.01, 0.1, 1.0):
+            found = study._task_config("segmentation", name, fraction)
+            assert (found.optimizer, found.learning_rate, found.weight_decay) == ("adamw", 5e-4, 1e-8)
+            assert (found.batch_size, found.epochs, found.patience) == (4, epochs, 20)
+    for name in ("rsna-pneumonia", "object-cxr"):
+        for fraction in (0.01, 0.1, 1.0):
+            found = study._task_config("detection", name, fraction)
+            assert (found.optimizer, found.weight_decay, found.batch_size, found.patience) == ("adamw", 1e-6, 4, 40)
+            assert found.learning_rate == (2.5e-4 if (name, fraction) == ("object-cxr", 0.01) else 5e-4)
 
 
 def test_a_models_key_tells_all_that_it_was_made_from(study, root):

@@ -97,6 +97,16 @@ def test_every_row_is_seen_once_an_epoch(tmp_path):
     assert not np.array_equal(first, second)
 
 
+def test_images_that_do_not_fill_a_step_sit_out_other_ones_in_each_epoch(tmp_path):
+    """Montgomery's 83 training images in batches of 50: one step an epoch."""
+    images = tiny.Images(83)
+    _, history = train(tmp_path, dataset=images, epochs=5, batch_size=50, accumulate=1)
+    assert (history.steps_per_epoch, len(history)) == (1, 5)
+    absent = [set(range(83)) - set(batch) for batch in images.fetched]
+    assert [len(rows) for rows in absent] == [33] * 5
+    assert len(set(map(frozenset, absent))) == 5
+
+
 def test_accumulation_gives_the_gradient_of_the_large_batch(tmp_path):
     rows = Rows(32)
     small, _ = train(tmp_path / "small", linear(), rows, batch_size=4, accumulate=4, optimizer="lars")

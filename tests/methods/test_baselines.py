@@ -71,6 +71,29 @@ def test_gloria_adds_both_directions_of_both_losses():
     assert model.region_projector.weight.grad.abs().sum() > 0
 
 
+def test_glorias_words_are_sums_over_layers_and_pieces(monkeypatch):
+    """[SEP] counts as a word, [CLS] does not: it stands for the report as a whole."""
+    model, given = make_gloria().eval(), {}
+    for name in ("global_loss", "local_loss"):
+        compute = getattr(gloria, name)
+        monkeypatch.setattr(gloria, name, lambda *own, n=name, f=compute: given.update({n: own}) or f(*own))
+    batch = pair_batch(model.text)
+    model.losses(batch)
+    out = model.text.bert(input_ids=batch["ids"], attention_mask=batch["mask"], output_hidden_states=True)
+    states = out.hidden_states[-1] + out.hidden_states[-2]  # summed_layers is 2 here
+    torch.testing.assert_close(given["global_loss"][1], states[:, 0])
+    _, words, mask, *_ = given["local_loss"]
+    for own, kept, ids, pieces in zip(words, mask, batch["ids"], states):
+        expected = []
+        for token, state in zip(model.text.tokenizer.convert_ids_to_tokens(ids), pieces):
+            if token.startswith("##"):
+                expected[-1] = expected[-1] + state
+            elif token not in ("[CLS]", "[PAD]"):
+                expected.append(state)
+        assert int(kept.sum()) == len(expected)
+        torch.testing.assert_close(own[: len(expected)], torch.stack(expected))
+
+
 @pytest.mark.parametrize("make", [make_convirt, make_gloria])
 def test_pictures_and_texts_can_be_embedded_apart(make):
     model = make().eval()

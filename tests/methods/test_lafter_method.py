@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from adapted import backbone, batch, snapshot, stage_1, step
 
+from nbcore.methods import meduna
 from nbcore.methods.lafter import Config, LaFTer
 from nbcore.train import _optimizer
 
@@ -20,6 +21,12 @@ def test_loss_is_smoothed_cross_entropy_against_the_teachers_class():
     expected = F.cross_entropy(strong, labels, label_smoothing=0.1)
     torch.testing.assert_close(model.losses(images)["total"], expected)
     assert torch.equal(model.pseudo_labels(images["weak_image"]), labels)
+
+
+def test_stage_1_of_lafter_is_that_of_meduna():
+    assert Config().text_stage == meduna.Config().text_stage
+    assert (Config().text_stage.iterations, Config().text_wrap) == (4000, False)
+    assert Config(text_iterations=400).text_stage.iterations == 400
 
 
 def test_prompt_adapter_and_all_layer_norms_are_trained_and_saved():

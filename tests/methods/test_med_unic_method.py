@@ -256,7 +256,9 @@ def test_a_setting_given_by_the_user_wins_over_the_variant(variant):
 def test_the_language_stage_is_table_8_unless_the_user_says_otherwise():
     assert Config().language_stage == CrossLingualConfig(max_length=256)
     assert Config(mlm=False).language_stage is None
+    assert Config().language_stage.processes == 8
     changed = Config(new_words=9, mlm_epochs=2, mlm_learning_rate=0.5, mlm_rate=0.3, precision="no", threads=1)
+    assert Config(mlm_processes=2).language_stage.processes == 2
     stage = changed.language_stage
     assert (stage.new_words, stage.epochs, stage.learning_rate, stage.mask_rate) == (9, 2, 0.5, 0.3)
     assert (stage.precision, stage.threads) == ("no", 1)

@@ -68,6 +68,12 @@ def test_biomedcoop_adds_sccm_and_kdsp():
     torch.testing.assert_close(losses["total"], losses["cross_entropy"] + losses["sccm"] + losses["kdsp"])
 
 
+@pytest.mark.parametrize("variant", ["recommended", "paper", "official"])
+def test_biomedcoop_has_the_weights_of_busi(variant):
+    config = biomedcoop.Config(variant=variant)
+    assert (config.sccm_weight, config.kdsp_weight, config.selection_threshold) == (0.75, 0.75, 1.5)
+
+
 def test_of_unequally_described_classes_the_first_descriptions_count():
     uneven = [draw(5, WIDTH, seed=7), draw(3, WIDTH, seed=8), draw(4, WIDTH, seed=9)]
     config = biomedcoop.Config()

@@ -110,6 +110,18 @@ def test_large_encoders_have_their_published_size_and_features_of_a_picture_of_2
     assert regions.attention.shape == (2, patches)
 
 
+def test_no_path_of_a_transformer_is_dropped():
+    """A pass in training is a pass in evaluation: no block is left out at random, nor anything in it."""
+    for name in ("vit_base_patch16", "vit_large_patch32"):
+        with torch.device("meta"):
+            backbone = vision_encoder(name).backbone.train()
+        drops = [module for module in backbone.modules() if "drop" in type(module).__name__.lower()]
+        assert all(isinstance(module, torch.nn.Dropout) and module.p == 0 for module in drops)
+        assert {type(part) for block in backbone.blocks for part in (block.drop_path1, block.drop_path2)} == {
+            torch.nn.Identity
+        }
+
+
 def test_dinov2_keeps_the_position_embedding_of_its_published_weights():
     """37 x 37 patches of 518 pixels and [CLS], whatever the pictures' side: so the weights load exactly."""
     with torch.device("meta"):

@@ -7,7 +7,7 @@ from torch.utils.data import Subset
 
 from nbcore.data.batches import Columns, prepare
 from nbcore.errors import UsageError, UserError
-from nbcore.losses.segmentation import dice_per_image, mixed_loss
+from nbcore.losses.segmentation import batch_dice, dice_per_image, focal_loss, mixed_loss
 from nbcore.models.segmentation import segmentation_head
 from nbcore.models.vision import VisionEncoder, vision_encoder
 from nbcore.tasks.features import extract_maps
@@ -198,6 +198,15 @@ def test_validation_loss_weighs_batches_by_their_rows():
     batches = [views(data.__getitems__(rows), size=SIZE) for rows in ([0, 1, 2, 3], [4, 5])]
     first, second = (mixed_loss(model.logits(batch), batch["mask"]).item() for batch in batches)
     assert validation_loss(model.train(), data) == pytest.approx((4 * first + 2 * second) / 6)
+
+
+def test_the_loss_of_segmentation_is_mixed_by_alpha():
+    data = views(Columns(squares(4, 0)).__getitems__([0, 1, 2, 3]), size=SIZE)
+    for settings, alpha in ((config(), 10.0), (config(alpha=2.0), 2.0)):
+        model = segmenter(settings).eval()
+        logits = model.logits(data)
+        expected = alpha * focal_loss(logits, data["mask"]) - batch_dice(logits, data["mask"]).log()
+        torch.testing.assert_close(model.losses(data)["total"], expected)
 
 
 def test_views_crop_image_and_mask_alike():
