@@ -1,8 +1,11 @@
 """The command line: `python -m nbcore`. Exit status 0 = done, 1 = failed, 2 = wrong use."""
 
 import json
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,7 +13,16 @@ from nbcore import __version__
 from nbcore.errors import UserError
 from nbcore.paths import RESULTS
 
-_FOLDER = click.Path(path_type=Path)
+
+class _Folder(click.Path):
+    """A path in which ~ is the home folder, also in quotes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 - unlike Path, leaves ~nobody
+
+
+_FOLDER = _Folder(path_type=Path)
+_SEED = click.IntRange(0, 2**31)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -32,7 +44,7 @@ def list_everything(data_root: Path | None) -> None:
 @cli.command()
 @click.argument("notebook")
 @click.option("--profile", default="smoke", show_default=True, help="smoke, demo, open or paper.")
-@click.option("--seed", default=0, show_default=True, help="First of the study's seeds.")
+@click.option("--seed", type=_SEED, default=0, show_default=True, help="First of the study's seeds.")
 @click.option("--data-root", type=_FOLDER, help="Folder with the real data sets, each under its name.")
 @click.option("--output-root", type=_FOLDER, default=RESULTS, help="Where results and cache go (default: results/).")
 @click.option("-p", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting; may be repeated.")
@@ -173,7 +185,7 @@ def fetch(name: str, root: Path, yes: bool, keep_archives: bool, only: tuple[str
 @click.option("--root", type=_FOLDER, required=True, help="Folder to write; it must be new, empty or an earlier twin.")
 @click.option("--images", type=click.IntRange(min=30), help="How many (default: as its manifest says).")
 @click.option("--size", type=click.IntRange(min=32), help="Side in pixels (default: as its manifest says).")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=_SEED, default=0, show_default=True)
 def twin(name: str, root: Path, images: int | None, size: int | None, seed: int) -> None:
     """Write a phantom twin of a data set, in its own layout."""
     from nbcore.data.manifest import load_manifest
@@ -202,6 +214,13 @@ def main() -> None:
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_status)
+    except OSError as error:  # a full disk, a file in the place of a folder, no permission
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        with suppress(OSError):
+            click.echo(f"error: {where}{os.strerror(error.errno)}", err=True)
+        os._exit(1)  # what standard output could not take is not tried again
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ _NO_NUMBERS = {
     *("__main__.py", "leaks.py", "profiles.py", "protection.py", "recorder.py", "report.py", "results.py", "run.py"),
     *("analysis/figures.py", "analysis/language_figures.py", "analysis/adaptation_figures.py", "data/check.py"),
     *("analysis/prompt_figures.py", "analysis/published_means.py", "analysis/tour_figures.py", "validation.py"),
+    *("leaks_pictures.py", "leaks_words.py"),
     *("compare.py", "readme.py", "report_tables.py", "study_tour.py", "widgets.py", "live.py"),
     *("data/checking_files.py", "data/checking_report.py", "data/checking_tables.py", "data/describe.py"),
     *("data/download.py", "data/fetch.py", "data/prepare.py", "data/unpack.py"),

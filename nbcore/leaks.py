@@ -1,61 +1,55 @@
 """The last search before results are published: does anything in them belong to a patient of the private data?
 
-Texts are compared as sequences of words, so that case, punctuation, line ends, HTML, JSON and terminal colours make no
-difference; only hashes of the private sequences are kept. Pictures, also those inside a figure, a page or a widget, are
-compared by the order of their grey values at a small size, so that scaling and a colour map make no difference.
+Texts are compared as sequences of words, so that case, punctuation, line ends, HTML, JSON, terminal colours, hyphens at
+the end of a line and numbers between the words make no difference; only hashes of the private sequences are kept.
+Pictures, also those inside a figure, a page or a widget, are compared by the order of their grey values at a small
+size, so that scaling, a colour map of Matplotlib, a quarter turn and a mirror make no difference.
 
-Found are five words in a row, or a sentence of four, of a report; ids of patients and studies and names of images, if
-they have at least `_NUMBER` digits, or `_NAME` letters and digits of which one is a digit, or follow the word patient,
-subject or study; pictures that are at least `_SMALLEST` pixels wide and high. Words that the reports of `_COMMON`
-patients or more have in common tell of none of them and are no finding ("there is no pleural effusion").
+Found are five words in a row, or a sentence of four, of any section of a report; ids of patients and studies and names
+of images, if they have at least seven digits (also inside a word, with separators of thousands, as a power of ten), or
+six letters and digits of which one is a digit, or follow the word patient, subject or study; pictures that are at least
+24 pixels wide and high, in any frame, beneath a transparency, and in a montage of up to 36 parts that are divided by
+even lines or are of one size. Words that the reports of a hundred patients or more have in common tell of none of them
+and are no finding ("there is no pleural effusion"). What cannot be searched is a finding, too: a link, a file of
+another kind than `SEARCHED`, a text that is not UTF-8, a picture that cannot be decoded.
 
-Not found are texts that are only drawn in a picture, or translated, encoded or cut to fewer words; shorter ids without
-such a word; pictures that are cut to a part, turned, mixed with another, or kept as arrays; and what numbers betray.
+Not found are texts that are drawn in a picture, translated, encoded (but for the escapes of HTML and JSON), spelt
+otherwise, run together, cut to fewer words, or of which other words lie between; shorter ids without such a word, and
+ids that are rounded, cut in two, encoded or joined to other digits; pictures that are cut to a part beyond the
+encoders' central crop, turned by other angles, warped, mixed with or partly covered by another, coloured by a map of
+another origin that neither brightness, hue nor one channel follows, drawn smaller than 24 pixels, in a montage of
+unequal or more parts without lines between them, drawn as shapes (an SVG of polygons), in base 64 with other letters or
+of a format that is neither PNG, JPEG, GIF or WebP nor said to be a picture, or kept as numbers; and what numbers
+betray. Nothing but the results is searched: not what code sends elsewhere, writes to other files or to the terminal
+device itself. Raw reports and tables are known of the layout of MIMIC-CXR; of any other private data set, what `load`
+gives.
 """
 
 import base64
-import hashlib
 import html
-import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
-import numpy as np
-import pandas as pd
-from PIL import Image
-from scipy import ndimage
-from scipy.stats import rankdata
+from nbcore.data import Samples, load
+from nbcore.leaks_pictures import UNREADABLE, Pictures, texts
+from nbcore.leaks_words import Words
 
-from nbcore.data import Samples, image_cache, load
-from nbcore.data.images import fit_square, read_image
+SEARCHED = {".ipynb", ".html", ".json", ".csv", ".md", ".tex", ".png", ".svg", ".txt", ".log", ".lock"}
 
-_WORDS, _SHORT = 5, 4  # words in a row that are looked for, and words of a shorter sentence that is
-_COMMON = 100  # patients
-_NUMBER, _NAME = 7, 6  # characters of an id
-_OWNERS = ("patient", "subject", "study")  # words before a shorter id
-_SMALLEST = 24  # pixels
-_SIDE, _MARGIN = 32, 2  # pixels of the small pictures, and what the encoders' central crop leaves out of them
-_ALIKE = 0.92  # rank correlation of small pictures that are looked at again, twice as large, by their details
-_SAME = 0.45  # of the details; over radiographs of different patients 0.38 was the highest, and 0.52 the lowest of one
-_LOOKED_AT = 50  # of the most alike
-_GREYS = 16  # different values of a picture that is no drawing
-_CHUNK = 4096
-
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: no two words of a sequence can change places
-_NO_WORD = re.compile(r"[\W_]+")
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
+_INVISIBLE = re.compile(r"\x1b\[[0-9;]*m|[\u00ad\u200b-\u200d\u2060\ufeff]|<wbr */?>")  # a terminal's colours first
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _LINE_END = re.compile(r"\\[nrt]")
+_HYPHEN = re.compile(r"[-‐‑](?:\\[nr]|[\r\n])+[ \t]*")
 _TAG = re.compile(r"<!--|-->|<[^<>]*>")
-_WHOLE = re.compile(r"(\d)\.0+(?!\w|\.\d)")  # an id that pandas has made a float
-_DECIMAL = re.compile(r"(?<![\w.])\d*\.\d+(?:e[+-]?\d+)?(?!\w|\.\d)")
-_LETTER = re.compile(r"(?<![^\W_])[a-z](?=\d{5})")  # p10000032, s50414267
-_PICTURE = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/\n]{40,}")  # PNG, JPEG, GIF, WebP in base 64
+_LETTERS = r"(?:[A-Za-z0-9+/]|\\[nr]|[\r\n])"  # of base 64, and the ends of its lines
+_PICTURE = re.compile(  # PNG, JPEG, GIF, WebP by their first bytes; others where they are said to be a picture
+    rf"(?<![A-Za-z0-9+/])(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR){_LETTERS}{{40,}}"
+    rf"|image/[\w.+-]+(?:;[\w=-]+)*(?:;base64,\s*|\n){_LETTERS}{{40,}}"
+)
+_SAID = re.compile(r"image/[\w.+-]+(?:;[\w=-]+)*(?:,\s*|\n)")
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 
 
@@ -70,179 +64,103 @@ class Leak(NamedTuple):
 
 
 def find_leak(folder: Path, private: Mapping[str, Path], cache_root: Path) -> Leak | None:
-    """The first thing in the files below `folder` that belongs to these private data sets, if there is one.
+    """The first thing below `folder` that belongs to these private data sets or cannot be searched, if there is one.
 
-    Small pictures of the data are kept below `cache_root`, once a result holds any picture.
+    Hashes of what the data say, and small pictures of them once a result holds any picture, are kept below
+    `cache_root`.
     """
-    sets = [samples for name, root in private.items() if (samples := load(name, root)).private]
-    if not sets:
-        return None
-    belongings = Belongings(sets, cache_root / "cache" / "images")
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        place = path.relative_to(folder).as_posix()
-        if kind := belongings.in_text(place):
-            return Leak(kind, "the name of a file")
-        for part, content in _contents(path):
-            kind = belongings.in_text(content) if isinstance(content, str) else belongings.in_picture(content)
-            if kind:
-                return Leak(kind, f"{place}, {part}" if part else place)
-    return None
+    belongings = Belongings.of(private, cache_root)
+    return belongings and belongings.in_folder(folder)
 
 
 class Belongings:
     """What belongs to the patients of private data sets, as hashes and small pictures."""
 
     def __init__(self, sets: Sequence[Samples], cache_directory: Path):
-        self._sets, self._cache = sets, cache_directory
-        self._sentences = [("a sentence of a report", *own) for samples in sets for own in _sentences(samples)]
-        self._names = [own for samples in sets for own in _names(samples)]
-        self._judged: dict[bytes, str | None] = {}  # by the hash of a picture file: a page repeats its notebook's
+        self._words, self._pictures = Words(sets, cache_directory), Pictures(sets, cache_directory)
+
+    @classmethod
+    def of(cls, private: Mapping[str, Path], cache_root: Path) -> Self | None:
+        """Of the private data sets in these folders; None if what lies there is private to nobody."""
+        sets = [samples for name, root in private.items() if (samples := load(name, root)).private]
+        return cls(sets, cache_root / "cache" / "images") if sets else None
+
+    def in_folder(self, folder: Path) -> Leak | None:
+        """The first leak below a folder: in what is written, then in the pictures."""
+        if folder.is_symlink():
+            return Leak("a link", "the place of the run")
+        pictures: dict[bytes, str] = {}
+        for path in sorted(folder.rglob("*")):
+            place = path.relative_to(folder).as_posix()
+            if kind := self._in_words(place):
+                return Leak(kind, f"the name of a {'folder' if path.is_dir() else 'file'}")
+            if path.is_symlink():
+                return Leak("a link", f"the place of {place}")
+            if path.is_dir():
+                continue
+            if not path.is_file() or (path.suffix or path.name) not in SEARCHED:
+                return Leak(UNREADABLE, place)
+            for part, content in _contents(path):
+                told = f"{place}, {part}" if part else place
+                if content is None:
+                    return Leak(UNREADABLE, told)
+                text, encoded = _without_pictures(content) if isinstance(content, str) else ("", [content])
+                if kind := self._in_words(text) or next(filter(None, map(self._in_texts_of, encoded)), None):
+                    return Leak(kind, told)
+                pictures |= {own: told for own in encoded if own not in pictures}
+        kinds = zip(self._pictures.judge(list(pictures)), pictures.values())
+        return next((Leak(kind, told) for kind, told in kinds if kind), None)
 
     def in_text(self, text: str) -> str | None:
         """Which kind of belonging a text holds, also as a picture in base 64."""
-        for reading in _readings(text):
-            for told, known in ((reading, self._sentences), (_without_decimals(reading), self._names)):
-                codes = _codes(_words(told))
-                for kind, length, hashes in known:
-                    if _any_in(_sequences(codes, length), hashes):
-                        return kind
-        for encoded in _PICTURE.findall(text):
-            if kind := self.in_picture(_decoded(encoded.replace("\n", ""))):
-                return kind
-        return None
+        text, pictures = _without_pictures(text)
+        return self._in_words(text) or next(filter(None, map(self.in_picture, pictures)), None)
 
     def in_picture(self, content: bytes) -> str | None:
-        """Whether a picture file is, or has in it, one of the private images."""
-        key = hashlib.blake2b(content).digest()
-        if key not in self._judged:
-            panels = _panels(content)
-            panels += [panel[::-1] for panel in panels]  # SVG keeps the pictures of a figure upside down
-            self._judged[key] = "an image" if panels and any(self._shows(view, panels) for view in _VIEWS) else None
-        return self._judged[key]
+        """Whether a picture file is, has in it or says something private, or cannot be decoded."""
+        return self._in_texts_of(content) or self._pictures.judge([content])[0]
 
-    def _shows(self, view: "_View", panels: Sequence[np.ndarray]) -> bool:
-        """Whether one of the panels is a private image in this view."""
-        ours = _ranks(np.stack([view.of_panel(panel, 1) for panel in panels]))
-        for samples, known in zip(self._sets, self._pictures):
-            paths = samples.image_paths()
-            for start in range(0, len(known), _CHUNK):
-                likeness = np.abs(_ranks(view.of_square(known[start : start + _CHUNK], 1)) @ ours.T)  # (n, panels)
-                for panel, own in zip(panels, likeness.T):
-                    nearest = np.argsort(-own)[:_LOOKED_AT]
-                    rows = start + nearest[own[nearest] > _ALIKE]
-                    if any(_same_details(view, panel, paths[row]) for row in rows):
-                        return True
-        return False
+    def _in_texts_of(self, picture: bytes) -> str | None:
+        return next(filter(None, map(self._in_words, texts(picture))), None)
 
-    @cached_property
-    def _pictures(self) -> list[np.ndarray]:
-        """All private images, small: uint8 (n, S, S) of each set."""
-        return [image_cache(samples, _SIDE, self._cache) for samples in self._sets]
+    def _in_words(self, text: str) -> str | None:
+        return self._words.find(_readings(text))
 
 
-# --- the private data as hashes
+# --- files
 
 
-def _sentences(samples: Samples) -> Iterator[tuple[int, np.ndarray]]:
-    """(words, sorted hashes) of what few patients' reports say."""
-    table = samples.table[["patient", "report"]].drop_duplicates()
-    table = table[table["report"] != ""]
-    patients = pd.factorize(table["patient"])[0]
-    reports = [_codes(_words(report)) for report in table["report"]]
-    yield _WORDS, _of_few([_sequences(report, _WORDS) for report in reports], patients, _COMMON)
-    short = [
-        [words for sentence in report.split("\n") if len(words := _words(sentence)) == _SHORT]
-        for report in table["report"]
-    ]
-    hashes = [np.array([_sequences(_codes(words), _SHORT)[0] for words in own], np.uint64) for own in short]
-    yield _SHORT, _of_few(hashes, patients, _COMMON)
+def _contents(path: Path) -> Iterator[tuple[str, str | bytes | None]]:
+    """(part, content) of a file: the texts of a JSON file or notebook without their escapes, a picture as it is.
 
-
-def _names(samples: Samples) -> Iterator[tuple[str, int, np.ndarray]]:
-    """(kind, words, sorted hashes) of ids and image names; a name that images of two patients bear is none."""
-    table, patients = samples.table, pd.factorize(samples.table["patient"])[0]
-    stems = table["image"].map(lambda image: PurePosixPath(image).stem)
-    columns = {
-        "the id of a patient": table["patient"],
-        "the id of a study": table["study"],
-        "the name of an image": stems,
-    }
-    for kind, values in columns.items():
-        found: dict[int, list[tuple[np.uint64, int]]] = {}
-        for value, patient in set(zip(values.astype(str), patients)):
-            for words in _ways_to_say(value):
-                found.setdefault(len(words), []).append((_sequences(_codes(words), len(words))[0], patient))
-        for length, own in found.items():
-            hashes, owners = zip(*own)
-            yield kind, length, _of_few([np.array([one], np.uint64) for one in hashes], np.array(owners), 2)
-
-
-def _ways_to_say(name: str) -> list[list[str]]:
-    """The words that an id or a name is looked for as; none for one without a digit."""
-    words = _words(_LETTER.sub("", name.lower()))
-    letters = "".join(words)
-    if not any(letter.isdigit() for letter in letters):
-        return []
-    if len(letters) >= (_NUMBER if len(words) == 1 and letters.isdigit() else _NAME):
-        return [words]
-    return [[owner, *words] for owner in _OWNERS]
-
-
-def _of_few(hashes: Sequence[np.ndarray], patients: np.ndarray, common: int) -> np.ndarray:
-    """The hashes that fewer than `common` patients have, sorted; `hashes[i]` are of `patients[i]`."""
-    if not len(hashes):
-        return np.empty(0, np.uint64)
-    owners = np.repeat(patients, [len(own) for own in hashes])
-    every = np.concatenate(hashes)
-    order = np.lexsort((owners, every))
-    every, owners = every[order], owners[order]
-    first = np.ones(len(every), bool)
-    first[1:] = (every[1:] != every[:-1]) | (owners[1:] != owners[:-1])
-    found, counts = np.unique(every[first], return_counts=True)
-    return found[counts < common]
-
-
-def _codes(words: Sequence[str]) -> np.ndarray:
-    return np.fromiter(map(_code, words), np.uint64, len(words))
-
-
-@cache
-def _code(word: str) -> int:
-    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
-
-
-def _sequences(codes: np.ndarray, length: int) -> np.ndarray:
-    """A hash of every `length` words in a row."""
-    count = max(0, len(codes) - length + 1)
-    hashes = np.zeros(count, np.uint64)
-    for i in range(length):
-        hashes = hashes * _FACTOR + codes[i : i + count]
-    return hashes
-
-
-def _any_in(hashes: np.ndarray, known: np.ndarray) -> bool:
-    if not len(known):
-        return False
-    places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-    return bool((known[places] == hashes).any())
-
-
-# --- texts
-
-
-def _contents(path: Path) -> Iterator[tuple[str, str | bytes]]:
-    """(part, content) of a file: the texts of a JSON file or notebook without their escapes, a picture as it is."""
+    None for what is no text.
+    """
     content = path.read_bytes()
-    if content.startswith(_MAGIC):
+    if content.startswith(_MAGIC) or path.suffix == ".png":
         yield "", content
-    elif path.suffix == ".ipynb":
-        notebook = json.loads(content)
-        for i, cell in enumerate(notebook.pop("cells")):
-            yield f"cell {i + 1}", "\n".join(_strings(cell))
-        yield "its metadata", "\n".join(_strings(notebook))
-    else:
-        text = content.decode("utf-8", errors="replace")
-        yield "", "\n".join(_strings(json.loads(text))) if path.suffix == ".json" else text
+        return
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        yield "", None
+        return
+    try:
+        yield from _parts(text, path.suffix)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # damaged
+        yield "", text
+
+
+def _parts(text: str, suffix: str) -> list[tuple[str, str]]:
+    """(part, its texts) of a text file."""
+    if suffix == ".json":
+        return [("", "\n".join(_strings(json.loads(text))))]
+    if suffix != ".ipynb":
+        return [("", text)]
+    notebook = json.loads(text)
+    cells = [(f"cell {i}", "\n".join(_strings(cell))) for i, cell in enumerate(notebook.pop("cells"), start=1)]
+    return [*cells, ("its metadata", "\n".join(_strings(notebook)))]
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -262,95 +180,35 @@ def _strings(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _readings(text: str) -> list[str]:
-    """A text without escapes, and the same without tags."""
-    text = html.unescape(html.unescape(_COLOUR.sub("", text)))
-    text = _LINE_END.sub(" ", _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text))
-    return [text, bare] if (bare := _TAG.sub(" ", text)) != text else [text]
+# --- texts
 
 
-def _without_decimals(text: str) -> str:
-    """A text in which no digits after a point can be taken for an id, and ids have no letter in front."""
-    return _LETTER.sub("", _DECIMAL.sub(" ", _WHOLE.sub(r"\1", text.lower())))
-
-
-def _words(text: str) -> list[str]:
-    """Its words as cleaned reports have them: small, without accented letters."""
-    return _NO_WORD.sub(" ", text.lower()).encode("ascii", "ignore").decode().split()
-
-
-# --- pictures
+def _without_pictures(text: str) -> tuple[str, list[bytes]]:
+    """A text without the pictures that are in it in base 64, and these; an SVG is text."""
+    texts, pictures = [_PICTURE.sub(" ", text)], []
+    for found in _PICTURE.finditer(text):
+        content = _decoded(_SAID.sub("", found[0].replace(";base64", ""), count=1))
+        if content.lstrip().startswith(b"<"):
+            own, inside = _without_pictures(content.decode("utf-8", errors="replace"))
+            texts.append(own)
+            pictures += inside
+        else:
+            pictures.append(content)
+    return "\n".join(texts), pictures
 
 
 def _decoded(encoded: str) -> bytes:
     """The bytes of base 64 without its padding, whatever letters may follow."""
+    encoded = re.sub(r"\\[nr]|\s", "", encoded)
     encoded = encoded[:-1] if len(encoded) % 4 == 1 else encoded
     return base64.b64decode(encoded + "=" * (-len(encoded) % 4))
 
 
-def _panels(content: bytes) -> list[np.ndarray]:
-    """What may be a picture in a picture file, grey (h, w): the whole, and whatever stands out from the background."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            opaque = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return []
-    grey, colours = np.asarray(opaque.convert("L")), np.asarray(opaque.convert("RGB")).astype(np.int16)
-    stands_out = np.abs(colours - colours[0, 0]).max(axis=2) > 8
-    found = [grey]
-    labels, _ = ndimage.label(stands_out)
-    for i, place in enumerate(ndimage.find_objects(labels), start=1):
-        if min(side.stop - side.start for side in place) < _SMALLEST:
-            continue
-        own = ndimage.binary_fill_holes(labels[place] == i)
-        rows, columns = (np.flatnonzero(own.mean(axis=axis) > 0.5) for axis in (1, 0))  # not the ticks of an axis
-        if len(rows) and len(columns):
-            found.append(grey[place][rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
-    found = [panel for panel in found if min(panel.shape) >= _SMALLEST and len(np.unique(panel)) >= _GREYS]
-    return [_without_lines(panel) for panel in found]
-
-
-def _without_lines(panel: np.ndarray) -> np.ndarray:
-    """A panel without the thin lines of a grid that may be drawn over it."""
-    width = min(panel.shape) // (2 * _SIDE)
-    return ndimage.median_filter(panel, width) if width > 2 else panel
-
-
-@dataclass(frozen=True)
-class _View:
-    """How an image may come into a figure: as a square, as it is, or as the central crop that an encoder sees."""
-
-    fit: Callable[[np.ndarray, int], np.ndarray]
-    margin: int  # of `_SIDE` pixels, on each side
-
-    def of_panel(self, panel: np.ndarray, scale: int) -> np.ndarray:
-        """A panel at `scale` times the small size."""
-        return self.fit(panel, scale * (_SIDE - 2 * self.margin))
-
-    def of_square(self, squares: np.ndarray, scale: int) -> np.ndarray:
-        """The part of images (n, S, S), fitted into squares, that is in view."""
-        inner = slice(scale * self.margin, scale * (_SIDE - self.margin))
-        return squares[:, inner, inner]
-
-
-def _small(panel: np.ndarray, side: int) -> np.ndarray:
-    """A panel as uint8 (side, side), each pixel the mean of its area."""
-    return np.asarray(Image.fromarray(panel).resize((side, side), Image.Resampling.BOX))
-
-
-_VIEWS = (_View(_small, 0), _View(fit_square, 0), _View(_small, _MARGIN))
-
-
-def _same_details(view: _View, panel: np.ndarray, path: Path) -> bool:
-    """Whether panel and image agree in what distinguishes one radiograph from another like it."""
-    square = fit_square(read_image(path, at_least=2 * _SIDE), 2 * _SIDE)
-    pair = np.stack([view.of_panel(panel, 2), view.of_square(square[None], 2)[0]]).astype(np.float32)
-    ours, theirs = _ranks(pair - ndimage.gaussian_filter(pair, (0, 1, 1)))
-    return abs(float(ours @ theirs)) > _SAME
-
-
-def _ranks(pictures: np.ndarray) -> np.ndarray:
-    """Ranks of the pixels of each picture, float32 (n, s * s), so that a product of two rows is their correlation."""
-    ranks = rankdata(pictures.reshape(len(pictures), -1), axis=1).astype(np.float32)
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    return ranks / np.maximum(np.linalg.norm(ranks, axis=1, keepdims=True), 1e-6)
+def _readings(text: str) -> list[tuple[str, str]]:
+    """A text without escapes, and the same without tags; each as it stands, and with words that a line's end cuts."""
+    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), html.unescape(html.unescape(text)))
+    text = _INVISIBLE.sub("", text)
+    told, joined = (_LINE_END.sub(" ", own) for own in (text, _HYPHEN.sub("", text)))
+    if (bare := _TAG.sub(" ", told)) == told:
+        return [(told, joined)]
+    return [(told, joined), (bare, _TAG.sub(" ", joined) if joined != told else bare)]

@@ -16,7 +16,7 @@ import pandas as pd
 
 from nbcore.data import Samples, load_manifest
 from nbcore.errors import UsageError
-from nbcore.paths import RESULTS
+from nbcore.paths import ROOT
 from nbcore.settings import RunSettings
 
 NOT_SHOWN = "Credentialed data are not shown."
@@ -82,13 +82,13 @@ class Keeping:
 def keeping(settings: RunSettings, data_root: Path | None, output_root: Path) -> Keeping:
     """Where the results of a study go before they are published.
 
-    Raises UsageError if patients' data are to be shown below the project's results/.
+    Raises UsageError if patients' data are to be shown anywhere in the project's folder.
     """
     if settings.allow_patient_data:
-        if output_root.resolve().is_relative_to(RESULTS.resolve()):
+        if output_root.resolve().is_relative_to(ROOT.resolve()):
             raise UsageError(
-                f"allow_patient_data shows patients, and {output_root} is for all to read: name a private folder with "
-                "--output-root DIR."
+                f"allow_patient_data shows patients, and {output_root}, a folder of the project, is for all to read: "
+                "name a private folder elsewhere with --output-root DIR."
             )
         return Keeping(output_root, {})
     private = private_roots(settings, data_root)

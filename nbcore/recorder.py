@@ -16,9 +16,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
 
+from nbcore.analysis.lettering import told_source
+from nbcore.analysis.png import png
 from nbcore.data import Samples
 from nbcore.data.samples import SPLITS
 from nbcore.errors import UserError
@@ -86,8 +89,12 @@ class Recorder:
         self._record.data.append(use)
 
     def row(self, values: Sequence[float], **keys: str) -> None:
-        """One number of a table: the values of all seeds, and table, method, dataset, setting, metric."""
-        self._record.rows.append(aggregate(values, **keys))
+        """One number of a table: the values of all seeds, and table, method, dataset, setting, metric.
+
+        A value that is NaN was not measured and does not count; without any other there is no row.
+        """
+        if measured := [value for value in values if not np.isnan(value)]:
+            self._record.rows.append(aggregate(measured, **keys))
 
     def scores(self, runs: pd.DataFrame, value: str, *, table: str, labels: Mapping[str, str], **keys: str) -> None:
         """Rows of a table from runs: mean and deviation over the seeds, a row a method, data set and label fraction.
@@ -117,7 +124,8 @@ class Recorder:
             keys = {"table": table, "method": method, "setting": setting, "metric": metric}
             for dataset, group in own.groupby("dataset", sort=False):
                 self.row(100 * group[value], dataset=labels[dataset], **keys)
-            self.row(100 * own.groupby("seed")[value].mean(), dataset="Average", **keys)
+            whole = own.pivot(index="seed", columns="dataset", values=value).mean(axis=1, skipna=False)
+            self.row(100 * whole, dataset="Average", **keys)
 
     def interval(self, value: float, low: float, high: float, **keys: str) -> None:
         """One run's test AUC (%) with its 95 % interval: method, dataset, setting."""
@@ -128,11 +136,12 @@ class Recorder:
         self._record.claims.append(claim)
 
     def figure(self, figure: MatplotlibFigure, name: str, caption: str) -> None:
-        """Keep a figure as PNG and SVG; its caption goes into the record."""
-        for suffix in ("png", "svg"):
-            metadata = {"Date": None} if suffix == "svg" else None
-            with atomic_path(self.directory / "figures" / f"{name}.{suffix}") as path:
-                figure.savefig(path, format=suffix, bbox_inches="tight", metadata=metadata)
+        """Keep a figure as PNG and SVG; its caption, and of what data and seed it is, goes into the record."""
+        folder = self.directory / "figures"
+        atomic_write(folder / f"{name}.png", png(figure))
+        with atomic_path(folder / f"{name}.svg") as path:
+            figure.savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})
+        caption = told_source(caption, self._record.source, self._record.seeds)
         self._record.figures.append(Figure(name=name, caption=caption))
 
     def finish(self) -> Record:
@@ -168,7 +177,7 @@ def publish(output: Path, notebook: str, keeping: Keeping | None = None) -> Path
         _refuse_leaks(kept, notebook, keeping)
         if kept != partial:
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(kept, partial)
+            shutil.copytree(kept, partial, symlinks=True)
             shutil.rmtree(kept)
     recover(output, notebook)
     if final.exists():

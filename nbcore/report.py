@@ -170,7 +170,7 @@ def _figure(path: Path, caption: str) -> dict[str, Any]:
     try:
         content = path.read_bytes()
         with Image.open(path) as picture:
-            (width, height), dpi = picture.size, picture.info.get("dpi", (96, 96))[0]
+            (width, height), dpi = picture.size, picture.info.get("dpi", (96, 96))[0] or 96
     except OSError:
         return {"caption": caption, "data": "", "width": 0, "height": 0}
     scale = 96 / dpi

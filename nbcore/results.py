@@ -3,14 +3,15 @@
 Tables and the report are built from records alone, so a number that is printed anywhere can be traced to a run.
 """
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nbcore.errors import UserError
 from nbcore.files import atomic_write
@@ -22,7 +23,7 @@ MIN_SEEDS = 3
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Row(_Part):
@@ -35,10 +36,16 @@ class Row(_Part):
     setting: str
     metric: str
     value: float
-    std: float | None = None
-    n: int = 1
+    std: float | None = Field(None, ge=0, le=1e100)  # its square is a number, too
+    n: int = Field(1, ge=1)
     low: float | None = None
     high: float | None = None
+
+    @model_validator(mode="after")
+    def _deviates(self) -> Self:
+        if self.std is not None and self.n < 2:
+            raise ValueError("a standard deviation of fewer than two runs")
+        return self
 
 
 class Claim(_Part):
@@ -70,7 +77,7 @@ class DataUse(_Part):
 
 
 class Figure(_Part):
-    name: str
+    name: str = Field(pattern=r"^[\w.-]+$")  # of a file beside the record
     caption: str
 
 
@@ -164,9 +171,17 @@ def load_record(path: Path) -> Record:
         UserError: the file is absent, damaged, or not a record of this version.
     """
     try:
-        return Record.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError, ValueError) as error:
+        content = path.read_bytes()
+        json.loads(content, parse_constant=_refuse)
+        return Record.model_validate_json(content)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no record; run its notebook (again).") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a readable record of this version; run its notebook again.") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def published(notebook: str) -> pd.DataFrame:

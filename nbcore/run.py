@@ -17,7 +17,7 @@ from nbcore.errors import UsageError, UserError
 from nbcore.files import atomic_write
 from nbcore.locks import locked
 from nbcore.paths import MANIFESTS, NOTEBOOKS, PROFILES, PUBLISHED, ROOT
-from nbcore.protection import keeping
+from nbcore.protection import Keeping, keeping
 from nbcore.recorder import HEADLESS, partial_directory, publish, recover
 from nbcore.results import load_record
 from nbcore.settings import RunSettings, load_settings
@@ -71,6 +71,8 @@ def run(
     settings = load_settings(notebook, profile, overrides)
     if settings.source == "real" and data_root is None:
         raise UsageError(f"profile {profile} of {notebook} needs real data: give its folder with --data-root DIR.")
+    if data_root is not None and not data_root.is_dir():
+        raise UsageError(f"--data-root {data_root}: there is no such folder.")
     parameters = {
         "profile": profile,
         "seed": seed,
@@ -84,12 +86,13 @@ def run(
     with ExitStack() as locks:
         for folder in dict.fromkeys([output, own]):
             locks.enter_context(locked(folder / f".{notebook}.lock"))
-            (folder / f"{notebook}.failed.ipynb").unlink(missing_ok=True)
+            for end in ("ipynb", "log"):
+                (folder / f"{notebook}.failed.{end}").unlink(missing_ok=True)
         recover(output, notebook)
         partial = partial_directory(kept.root, profile, notebook)
         executed = own / f".{notebook}.executed.ipynb"
         try:
-            _execute(NOTEBOOKS / f"{notebook}.ipynb", executed, parameters, failed=own / f"{notebook}.failed.ipynb")
+            _execute(NOTEBOOKS / f"{notebook}.ipynb", executed, parameters, kept, own / f"{notebook}.failed.ipynb")
             if not load_record(partial / "record.json").complete:
                 raise UserError(f"{notebook}: the run ended without a complete record; run it again.")
             atomic_write(partial / f"{notebook}.html", _html(executed))
@@ -101,8 +104,12 @@ def run(
             executed.unlink(missing_ok=True)
 
 
-def _execute(source: Path, executed: Path, parameters: dict[str, Any], *, failed: Path) -> None:
-    """Run papermill in a kernel of this interpreter; on failure keep the notebook as `failed` and say what is wrong."""
+def _execute(source: Path, executed: Path, parameters: dict[str, Any], kept: Keeping, failed: Path) -> None:
+    """Run papermill in a kernel of this interpreter; on failure keep the notebook as `failed` and say what is wrong.
+
+    With private data the kernel's own output, and that of its children, goes to a file beside `failed`, which stays
+    only on failure.
+    """
     import papermill
     import zmq
     from jupyter_client.kernelspec import NoSuchKernel
@@ -110,8 +117,9 @@ def _execute(source: Path, executed: Path, parameters: dict[str, Any], *, failed
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
+    log = failed.with_suffix(".log") if kept.private else None
     try:
-        with _environment({HEADLESS: "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}):
+        with _environment({HEADLESS: "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}), _kernels_writing_to(log) as kernels:
             papermill.execute_notebook(
                 str(source),
                 str(executed),
@@ -120,19 +128,59 @@ def _execute(source: Path, executed: Path, parameters: dict[str, Any], *, failed
                 cwd=str(source.parent),
                 progress_bar=True,
                 config=Config({"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}}),
+                **kernels,
             )
     except PapermillExecutionError as error:
         executed.replace(failed)
         kinds = {kind.__name__: kind for kind in (UserError, UsageError)}
-        if error.ename in kinds:
+        if error.ename in kinds and _may_be_told(error.evalue, kept):
             raise kinds[error.ename](error.evalue) from None
-        where = f"{source.name}, cell {error.cell_index}: {error.ename}: {error.evalue}"
-        raise UserError(f"{where} (the notebook with its traceback is {failed}).") from None
+        where, place = f"{source.name}, cell {error.cell_index}", f"the notebook with its traceback is {failed}"
+        if log:
+            kind, name = kinds.get(error.ename, UserError), error.ename if error.ename.isidentifier() else "an error"
+            raise kind(f"{where}: {name} ({place}, what its kernel wrote is {log}).") from None
+        raise UserError(f"{where}: {error.ename}: {error.evalue} ({place}).") from None
     except DeadKernelError:
-        told = f"{source.name}: its kernel died, perhaps for want of memory; start it again to continue."
-        raise UserError(told) from None
+        told = f"{source.name}: its kernel died, perhaps for want of memory; start it again to continue"
+        raise UserError(f"{told} (what it wrote is {log})." if log else f"{told}.") from None
     except NoSuchKernel:
         raise UserError("no Jupyter kernel 'python3' in this environment: run `make setup`.") from None
+    if log:
+        log.unlink()
+
+
+@contextmanager
+def _kernels_writing_to(log: Path | None) -> Iterator[dict[str, Any]]:
+    """Options of papermill for kernels whose file descriptors 1 and 2 are this new file, for its owner alone to read.
+
+    Without one there are no options, and the kernel writes where this process does.
+    """
+    if log is None:
+        yield {}
+        return
+    from jupyter_client.manager import AsyncKernelManager
+
+    log.unlink(missing_ok=True)
+    with open(log, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+
+        class QuietKernelManager(AsyncKernelManager):
+            async def start_kernel(self, **options: Any) -> None:
+                await super().start_kernel(**options, stdout=file, stderr=file)
+
+        yield {"kernel_manager_class": QuietKernelManager}
+
+
+def _may_be_told(sentence: str, kept: Keeping) -> bool:
+    """Whether a sentence has nothing of a patient, as far as can be found."""
+    if not kept.private:
+        return True
+    from nbcore.leaks import Belongings
+
+    try:
+        belongings = Belongings.of(kept.private, kept.data_root)
+        return belongings is None or belongings.in_text(sentence) is None
+    except UserError:  # the data cannot be read; the sentence may quote them
+        return False
 
 
 @contextmanager

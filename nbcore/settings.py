@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nbcore.data.manifest import list_manifests
 from nbcore.errors import UsageError
 from nbcore.profiles import check_notebook, profile_values
 from nbcore.validation import first_error, nearest
@@ -29,6 +30,16 @@ class RunSettings(BaseModel):
     twin_size: int = Field(64, ge=32, description="ours: side of the twins' images, pixels")
     download: bool = Field(False, description="ours: fetch hub weights that are not in the local cache")
     allow_patient_data: bool = Field(False, description="ours: show images and reports of credentialed data")
+
+    @field_validator("twin_images")
+    @classmethod
+    def _twins_are_of_data_sets(cls, images: dict[str, int]) -> dict[str, int]:
+        for name, count in images.items():
+            if name not in list_manifests():
+                raise ValueError(f"unknown data set {name!r}{nearest(name, list_manifests())}")
+            if count < 1:
+                raise ValueError(f"{name}: a twin has at least one image, not {count}")
+        return images
 
     @property
     def data_sets(self) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from nbcore.analysis import figures
+from nbcore.analysis.lettering import NO_CLASS
 from nbcore.cache import stage
 from nbcore.data import Samples, image_cache, load, load_manifest
 from nbcore.data.phantom.twins import describe_twin, write_twin
@@ -149,7 +150,7 @@ class StudyBase:
         samples = self.samples(name).split("train")
         samples = samples.subset(np.linspace(0, len(samples) - 1, min(images, len(samples))).astype(int))
         positive = [[c for c, y in zip(samples.classes, row) if y == 1] for row in samples.labels()]
-        titles = [", ".join(names[:2]) + (" ..." if len(names) > 2 else "") for names in positive]
+        titles = [", ".join(names) or NO_CLASS for names in positive]
         pictures = self.guard.pictures(samples, self.images(samples))
         return figures.image_grid(list(pictures), self.guard.sentences(samples, titles))
 

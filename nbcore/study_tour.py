@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from nbcore.analysis import tour_figures
-from nbcore.analysis.tour_figures import Picture
+from nbcore.analysis.lettering import NO_CLASS
+from nbcore.analysis.tour_figures import PIXELS, Picture
 from nbcore.data import Samples, load, load_manifest
 from nbcore.data.images import image_size, read_image
 from nbcore.data.manifest import SplitRule
@@ -34,7 +35,7 @@ LANGUAGES = {"en": "English", "es": "Spanish"}
 ANY = "any"  # class: whatever it is
 _SEEN = 300  # images of a set whose headers are read for their size
 _HASHED = 20_000  # images of a set of which duplicates are looked for; `data check` has no limit
-_LEAST, _SMALL, _LARGE = 192, 256, 640  # pixels of the longer side as shown
+_BESIDE, _LARGE = 2 * PIXELS, 640  # pixels of the longer side beside a report, and alone
 _CLASSES = 8  # of an image, in its title
 
 
@@ -209,17 +210,17 @@ class TourStudy(StudyBase):
         found |= dict.fromkeys(order.tolist()) if len(found) < count else {}
         return list(found)[:count]
 
-    def picture(self, samples: Samples, row: int, side: int = _SMALL) -> Picture:
-        """An image with its positive labels and outlines; a black one, and no word, of private data."""
+    def picture(self, samples: Samples, row: int, side: int = PIXELS) -> Picture:
+        """An image of so many pixels with its positive labels and outlines; a black one, no word, of private data."""
         path, told = samples.image_paths()[row], samples.table.iloc[row]
         one = samples.subset([row])
         if self.guard.hides(one):
             return Picture(np.zeros((8, 8, 3), np.uint8), (8, 8), NOT_SHOWN)
         size = image_size(path)
         pixels = Image.fromarray(read_image(path, side, colour=True))
-        scale = min(max(max(pixels.size), _LEAST), side) / max(pixels.size)
+        scale = side / max(pixels.size)
         pixels = pixels.resize([max(1, round(scale * each)) for each in pixels.size], Image.Resampling.LANCZOS)
-        title = ", ".join(_positive(one)[:_CLASSES]) or "none of its classes"
+        title = ", ".join(_positive(one)[:_CLASSES]) or NO_CLASS
         mask = _mask(samples.root, told["mask"], size) if told["mask"] else None
         return Picture(np.asarray(pixels), size, title, mask, tuple(map(tuple, told["boxes"])))
 
@@ -275,7 +276,7 @@ class TourStudy(StudyBase):
             for turn in range(each if own else 0):
                 name, samples = own[turn % len(own)]
                 row = self._varied(samples, each)[turn // len(own)]
-                picture = self.picture(samples, row)
+                picture = self.picture(samples, row, _BESIDE)
                 told = Picture(picture.pixels, picture.size, f"{name}: {picture.title}")
                 pages.setdefault(language, []).append((told, samples.table["report"].iloc[row]))
         return pages

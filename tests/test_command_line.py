@@ -61,6 +61,10 @@ def test_listing_does_not_import_the_heavy_libraries():
         (["run", "mflag", "--profile", "dem"], "unknown profile 'dem' (did you mean 'demo'?)"),
         (["run", "mflg"], "no notebook 'mflg' (did you mean 'mflag'?)"),
         (["run", "mflag", "--profile", "open"], "--data-root"),
+        (["run", "mflag", "--profile", "open", "--data-root", "README.md"], "README.md: there is no such folder"),
+        (["run", "mflag", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["run", "mflag", "-p", "twin_images={kermani: 9}"], "'kermani' (did you mean 'kermany'?)"),
+        (["run", "mflag", "-p", "twin_images={kermany: 0}"], "at least one image"),
         (["data", "check", "kermani", "--root", "."], "unknown data set 'kermani'"),
         (["run", "mflag", "--colour"], "No such option"),
     ],
@@ -93,6 +97,22 @@ def test_absent_data_is_exit_status_1(tmp_path):
     assert process.returncode == 1
     assert "nowhere" in process.stdout + process.stderr
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_results_cannot_lie_below_a_file(tmp_path, place):
+    (tmp_path / "file").touch()
+    process = nbcore("run", "mflag", "--output-root", tmp_path / place)
+    assert process.returncode == 1
+    assert f"{tmp_path / place}/smoke: Not a directory" in complaint(process)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_sentence():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "nbcore", "data", "show", "all"]
+        process = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (process.returncode, process.stderr) == (1, "error: No space left on device\n")
 
 
 def test_report_without_records(tmp_path):

@@ -15,7 +15,7 @@ from protection_data import SENTENCE, private_samples
 from nbcore import run as runner
 from nbcore.data import Samples, join, load
 from nbcore.errors import UsageError, UserError
-from nbcore.paths import RESULTS
+from nbcore.paths import RESULTS, ROOT
 from nbcore.protection import NOT_SHOWN, Guard, Keeping, keeping
 from nbcore.recorder import HEADLESS, Recorder
 from nbcore.settings import load_settings
@@ -86,7 +86,7 @@ def test_a_study_shows_nothing_of_private_data(samples, data_root, tmp_path):
     study = open_study(data_root, tmp_path)
     figure = study.gallery("mimic-cxr", 3)
     assert not any(image.get_array().any() for axis in figure.axes for image in axis.images)
-    assert {axis.get_title() for axis in figure.axes} <= {"", NOT_SHOWN}
+    assert {axis.get_title().replace("\n", " ") for axis in figure.axes} <= {"", NOT_SHOWN}
     plt.close(figure)
     assert study.readable_reports(2) == [NOT_SHOWN]
     assert study.cache_root == data_root
@@ -95,8 +95,10 @@ def test_a_study_shows_nothing_of_private_data(samples, data_root, tmp_path):
 
 
 def test_patients_are_shown_in_a_private_folder_only(samples, data_root, tmp_path):
-    with pytest.raises(UsageError, match=r"allow_patient_data .* name a private folder with --output-root DIR\.$"):
-        open_study(data_root, RESULTS / "mine", allow_patient_data=True)
+    told = r"allow_patient_data .* a folder of the project.* name a private folder elsewhere with --output-root DIR\.$"
+    for place in (RESULTS / "mine", RESULTS, ROOT, ROOT / "docs", ROOT / "notebooks", ROOT / "docs" / ".." / "x"):
+        with pytest.raises(UsageError, match=told):
+            open_study(data_root, place, allow_patient_data=True)
     with pytest.raises(UsageError, match="allow_patient_data"):
         runner.run(
             "mflag",
@@ -182,6 +184,11 @@ LEAKS = {
     "title": ("sentence", lambda recorder, samples: recorder.figure(plt.figure().suptitle(SENTENCE).figure, "a", "")),
     "file": ("patient", lambda recorder, samples: recorder.figure(plt.figure(), samples.table["patient"].iloc[3], "")),
     "image": ("image", lambda recorder, samples: recorder.figure(drawn(samples), "a", "")),
+    "link": (
+        "a link",
+        lambda recorder, samples: (recorder.directory / "d").symlink_to(samples.root),
+    ),
+    "array": ("cannot be searched", lambda recorder, samples: np.save(recorder.directory / "a.npy", [1])),
     "index": (
         "patient",
         lambda recorder, samples: samples.table.groupby("patient").size().to_csv(recorder.directory / "counts.csv"),
@@ -248,13 +255,48 @@ def test_a_picture_drawn_in_a_cell_stops_the_run(execute, data_root, tmp_path):
     assert "mflag.ipynb" in files(data_root / "results" / "smoke" / "mflag.refused")
 
 
-def test_an_error_that_quotes_a_report_stays_beside_the_data(execute, data_root, tmp_path):
-    with pytest.raises(UserError) as error:
-        execute(STUDY, "samples", "raise KeyError(samples.table['report'].iloc[0])")
-    assert str(data_root / "results" / "smoke" / "mflag.failed.ipynb") in str(error.value)
+QUOTE = "samples.table['report'].iloc[0]"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [("KeyError", UserError), ("UserError", UserError), ("UsageError", UsageError)]
+)
+def test_an_error_that_quotes_a_report_stays_beside_the_data(execute, data_root, tmp_path, error, kind):
+    with pytest.raises(kind) as told:
+        execute(STUDY, "samples", f"from nbcore.errors import UsageError, UserError\nraise {error}({QUOTE})")
+    said = str(told.value)
+    assert said.startswith(f"mflag.ipynb, cell 4: {error} (the notebook")
+    assert str(data_root / "results" / "smoke" / "mflag.failed.ipynb") in said
+    assert not any(word in said for word in ("swallowed", "button", "carina"))
     assert files(tmp_path / "out") == []
     kept = (data_root / "results" / "smoke" / "mflag.failed.ipynb").read_text()
-    assert "KeyError" in kept
+    assert error in kept and "swallowed" in kept
+
+
+def test_a_sentence_for_the_user_is_told(execute):
+    with pytest.raises(UserError, match=r"^give more images\.$"):
+        execute(STUDY, "from nbcore.errors import UserError\nraise UserError('give more images.')")
+
+
+def test_what_a_kernel_writes_past_its_notebook_stays_beside_the_data(execute, data_root, tmp_path, capfd):
+    write = (
+        f"import os, sys; told = {QUOTE}\n"
+        "os.write(1, told.encode()); os.write(2, told.encode()); print(told, file=sys.__stderr__, flush=True)\n"
+        'os.system(f\'echo "{told}"; echo "{told}" >&2\')'
+    )
+    kept = data_root / "results" / "smoke" / "mflag.failed.log"
+    with pytest.raises(UserError, match=r"mflag\.failed\.log") as error:
+        execute(STUDY, write, "1 / 0")
+    seen = capfd.readouterr()
+    assert "swallowed" not in seen.out + seen.err + str(error.value)
+    assert kept.read_text().count("swallowed") >= 3
+    assert kept.stat().st_mode & 0o077 == 0
+    with pytest.raises(UserError, match=r"kernel died.*mflag\.failed\.log"):
+        execute("import os; os.write(2, b'gone'); os._exit(1)")
+    assert "gone" in kept.read_text()
+    execute(STUDY, "import os; os.write(2, b'a word')", "recorder.finish();")
+    assert not kept.exists()
+    assert "a word" not in "".join(capfd.readouterr())
 
 
 def test_a_run_that_shows_guarded_data_is_published(execute):

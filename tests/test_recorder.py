@@ -84,8 +84,33 @@ def test_a_crash_between_the_renames_loses_nothing(tmp_path):
 def test_what_a_run_leaves_is_enough_for_its_report(tmp_path):
     finished(tmp_path)
     page = report.write(tmp_path / "demo").read_text()
-    for part in (">62.0<", ">1.4<", ">62.2<", "a line", "a note", "supported", "not comparable", "data:image/png"):
+    for part in (
+        ">62.0<",
+        ">1.4<",
+        ">62.2<",
+        "a line. Phantom data, seed 0",
+        "a note",
+        "supported",
+        "not comparable",
+        "data:image/png",
+    ):
         assert part in page
+
+
+def test_what_was_not_measured_does_not_count(tmp_path):
+    """Nor does an average leave out a data set and keep its name."""
+    recorder = Recorder(
+        "meduna", "t", profile="demo", config={}, seeds=[0, 1], source="phantom", output_root=tmp_path, command="c"
+    )
+    values = {("a", 0): 0.2, ("a", 1): 0.4, ("b", 0): np.nan, ("b", 1): 0.4, ("c", 0): np.nan, ("c", 1): np.nan}
+    runs = pd.DataFrame(
+        {"method": "M", "setting": "S", "dataset": d, "seed": s, "accuracy": v} for (d, s), v in values.items()
+    )
+    labels = {"a": "A", "b": "B", "c": "C"}
+    recorder.averages(runs[runs["dataset"] != "c"], "accuracy", table="T", labels=labels, metric="ACC (%)")
+    recorder.averages(runs[runs["dataset"] == "c"], "accuracy", table="T", labels=labels, metric="ACC (%)")
+    rows = [(row.dataset, row.value, row.n) for row in recorder.finish().rows]
+    assert rows == [("A", pytest.approx(30), 2), ("B", pytest.approx(40), 1), ("Average", pytest.approx(40), 1)]
 
 
 def test_averages_over_data_sets_are_taken_within_each_seed(tmp_path):

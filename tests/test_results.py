@@ -179,5 +179,40 @@ def test_damaged_records_are_refused(tmp_path):
         path.write_text(damage)
         with pytest.raises(UserError, match=r"record.json: not a readable record"):
             load_record(path)
-    with pytest.raises(UserError, match="not a readable record"):
+    with pytest.raises(UserError, match=r"absent.json: there is no record"):
         load_record(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"value": float("nan")},
+        {"value": float("-inf")},
+        {"std": float("inf")},
+        {"std": -1.0},
+        {"std": 1e308},
+        {"n": 0},
+        {"n": 1},
+        {"low": float("nan")},
+    ],
+    ids=str,
+)
+def test_numbers_that_are_none_are_refused(tmp_path, row):
+    """A report or a comparison made of them would fail in its middle."""
+    path = tmp_path / "record.json"
+    whole = json.loads(record([aggregate([60.0, 62.0], **WHERE)]).model_dump_json())
+    whole["rows"][0] |= row
+    path.write_text(json.dumps(whole))
+    with pytest.raises(UserError, match=r"record.json: not a readable record"):
+        load_record(path)
+
+
+@pytest.mark.parametrize("change", [{"config": {"a": float("nan")}}, {"figures": [{"name": "../x", "caption": ""}]}])
+def test_what_is_no_json_or_lies_elsewhere_is_refused(tmp_path, change):
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps({**json.loads(record([]).model_dump_json()), **change}))
+    with pytest.raises(UserError, match="not a readable record"):
+        load_record(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(UserError, match="not a readable record"):
+        load_record(path)

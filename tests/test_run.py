@@ -56,7 +56,7 @@ def test_a_run_leaves_notebook_page_tables_and_record(execute):
         ),
         ("1 / 0", UserError, "mflag.ipynb, cell 3: ZeroDivisionError"),
         ("import os; os._exit(1)", UserError, "kernel died"),
-        ("'no record was finished'", UserError, "not a readable record"),
+        ("'no record was finished'", UserError, "there is no record"),
     ],
 )
 def test_a_failed_run_is_one_sentence_and_keeps_earlier_results(execute, last_cell, kind, message):

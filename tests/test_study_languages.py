@@ -1,6 +1,7 @@
 """Steps of a study in two languages, on twins of a few dozen pictures."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -257,3 +258,11 @@ def test_a_prompt_of_ones_own_is_looked_for_in_a_picture_of_ones_choice(study, e
     assert not any(np.asarray(image.get_array()).any() for axis in hidden.axes for image in axis.images)
     assert {axis.get_title() for axis in hidden.axes} == {"picture", NOT_SHOWN}
     plt.close(hidden)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "told"), [({}, "the pairs' own"), ({"es": "padchest"}, "the pairs' own and padchest")]
+)
+def test_whose_reports_they_are_is_told_once(corpus, told):
+    study = SimpleNamespace(settings=SimpleNamespace(corpus=corpus))
+    assert Study.text_source.fget(study) == told

@@ -61,6 +61,15 @@ def test_pictures_show_one_class_after_the_other_in_colour(study):
     assert min(spread) > 20
 
 
+def test_pictures_have_the_pixels_that_a_sheet_shows(study):
+    (name, pictures), *_ = study.pictures(["busi"]).items()
+    assert {max(picture.pixels.shape) for picture in pictures} == {tour_figures.PIXELS}
+    for figure in (tour_figures.gallery({name: pictures}), tour_figures.pair({"a": {"b": pictures}})):
+        figure.set_dpi(tour_figures.DPI)
+        for image in figure.axes[0].images:
+            assert image.get_window_extent().width == pytest.approx(tour_figures.PIXELS, abs=1)
+
+
 def test_outlines_are_those_of_the_files(study):
     for picture in study.outlined_pictures()["busi"]:
         assert picture.mask.shape == picture.size == (32, 32)

@@ -9,23 +9,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nbcore.analysis.geometry import Geometry
+from nbcore.analysis.lettering import two_lines
+
+_TITLE = 25  # characters of a line above a picture of 1.9 inches
 
 
-def set_style() -> None:
+def set_style(dpi: int = 160) -> None:
     """One look for all figures: white, small sans-serif type, colour-blind-safe, lettering kept as text in SVG."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85)
-    plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 160, "svg.fonttype": "none", "svg.hashsalt": "nbcore"})
+    plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": dpi, "svg.fonttype": "none", "svg.hashsalt": "nbcore"})
 
 
 def image_grid(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6, side: float = 1.9) -> Figure:
-    """Grey images (h, w) in rows, each under its title."""
+    """Grey images (h, w) in rows, each under its title, of which as much is told as two lines hold."""
     rows = max(1, -(-len(images) // columns))
     fig, axes = plt.subplots(rows, columns, figsize=(side * columns, (side + 0.35) * rows), squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, image, title in zip(axes.flat, images, titles):
         axis.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axis.set_title(title, fontsize=8)
+        axis.set_title(two_lines(title, round(_TITLE * side / 1.9)), fontsize=8)
     fig.tight_layout()
     return fig
 

@@ -18,7 +18,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from nbcore.analysis.lettering import two_lines
+
 SPLIT_COLOURS = dict(zip(("train", "valid", "test"), sns.color_palette("colorblind")))
+DPI = 112  # enough for sheets of many pictures: the report, which holds them all, stays small
+_PLACE, _FILLED = 1.3, 0.96  # inches of a picture's place on a sheet, and how much of it the picture fills
+PIXELS = round(DPI * _PLACE * _FILLED)  # of the longer side of a picture on a sheet
 _OUTLINE, _DENIED, _SAID = "#00e5ff", "#8a94a0", "#1c2128"
 # words by which a sentence denies a finding, in the languages of the reports
 _DENIES = re.compile(r"\b(no|not|without|free of|negative for|sin|ni|ausencia|ausenci|niega)\b", re.IGNORECASE)
@@ -62,7 +67,7 @@ def draw(
     x, y = left + (side - scale * wide) / 2, top + (side - scale * height) / 2
     extent = (x, x + scale * wide, y + scale * height, y)
     axis.imshow(picture.pixels, extent=extent, interpolation="none")  # SVG keeps the pixels as they are: quick
-    told = _two_lines(picture.title, width)
+    told = two_lines(picture.title, width)
     axis.text(left + side / 2, y - 0.02 * side, told, ha="center", va="bottom", fontsize=fontsize, linespacing=1.05)
     if place is None:
         axis.set(xlim=(left, left + side), ylim=(y + scale * height, y), aspect="equal")
@@ -77,13 +82,9 @@ def draw(
         axis.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=_OUTLINE, linewidth=1.2))
 
 
-def _two_lines(title: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(title.replace("_", " "), width, max_lines=2, placeholder=" ..."))
-
-
-def _sheet(wide: float, high: float, inches: float) -> tuple[Figure, Axes]:
-    """An axis to lay pictures on: units of `inches`, from the top left corner, to the right and down."""
-    fig = plt.figure(figsize=(wide * inches, high * inches))
+def _sheet(wide: float, high: float) -> tuple[Figure, Axes]:
+    """An axis to lay pictures on: in units of their places, from the top left corner, to the right and down."""
+    fig = plt.figure(figsize=(wide * _PLACE, high * _PLACE))
     axis = fig.add_axes((0, 0, 1, 1))
     axis.set_axis_off()
     return fig, axis
@@ -98,12 +99,12 @@ def gallery(rows: Mapping[str, Sequence[Picture]], title: str = "", outlines: bo
     """A row a data set, its name in front of it, some of its pictures beside each other."""
     names, line, head = 1.0, 1.27, 0.3 if title else 0.0
     wide, high = names + max(map(len, rows.values())), head + line * len(rows)
-    fig, axis = _sheet(wide, high, inches=1.3)
+    fig, axis = _sheet(wide, high)
     axis.text(0, 0.05, title, fontsize=12, fontweight="bold", va="top")
     for i, (name, pictures) in enumerate(rows.items()):
         top = head + line * i + line - 1
         for column, picture in enumerate(pictures):
-            draw(axis, picture, outlines, (names + column + 0.02, top, 0.96))
+            draw(axis, picture, outlines, (names + column + 0.02, top, _FILLED))
         told = textwrap.fill(name.replace("/", "/ "), 15, break_long_words=False)
         axis.text(names - 0.08, top + 0.48, told, fontsize=8.5, ha="right", va="center")
     _bound(axis, wide, high)
@@ -223,14 +224,14 @@ def pair(sides: Mapping[str, Mapping[str, Sequence[Picture]]], title: str = "") 
     classes = list(next(iter(sides.values())))
     each = max(1, *(len(own) for found in sides.values() for own in found.values()))
     wide, high = names + len(classes) * (each + gap), head + line * len(sides)
-    fig, axis = _sheet(wide, high, inches=1.35)
+    fig, axis = _sheet(wide, high)
     axis.text(0, 0.05, title, fontsize=12, fontweight="bold", va="top")
     for column, label in enumerate(classes):
         left = names + column * (each + gap)
         axis.text(left + each / 2, head - 0.06, label.replace("_", " "), fontsize=9, ha="center", va="bottom")
         for row, found in enumerate(sides.values()):
             for i, picture in enumerate(found[label]):
-                draw(axis, picture, place=(left + i, head + row * line, 0.97))
+                draw(axis, picture, place=(left + i, head + row * line, _FILLED))
     for row, name in enumerate(sides):
         told = textwrap.fill(name.replace("/", "/ "), 15, break_long_words=False)
         axis.text(names - 0.08, head + row * line + 0.48, told, fontsize=8.5, ha="right", va="center")

@@ -13,6 +13,7 @@ from nbcore.data.checking_tables import (
     expected_splits,
     find_copies,
     find_unnamed,
+    misplaced_boxes,
     patient_remarks,
     positives,
     split_remarks,
@@ -55,13 +56,14 @@ def check(
         reading, twin = read_present(manifest, root, needs_train=False), twin_record(root)
         samples = reading.samples
         rows = np.unique(np.linspace(0, len(samples) - 1, _QUICK if quick else len(samples), dtype=int))
-        found = scan(samples.subset(rows) if quick else samples, jobs or cores(), patience)
+        scanned = samples.subset(rows) if quick else samples
+        found = scan(scanned, jobs or cores(), patience)
     except UsageError:
         raise
     except UserError as error:
         return CheckReport(manifest.name, root, "broken", quick, problems=(str(error),))
     report = _report(manifest, reading, twin)
-    problems = (*_problems(samples), *_unreadable(found))
+    problems = (*_problems(samples), *misplaced_boxes(manifest, scanned, found.facts), *_unreadable(found))
     copies = None if quick else find_copies(samples, found.facts["content"])
     remarks = (*report.remarks, *_file_remarks(found, copies, quick, len(samples)))
     return replace(

@@ -16,11 +16,13 @@ from nbcore.data.checking_report import Copies, Unnamed
 from nbcore.data.manifest import Count, Manifest
 from nbcore.data.readers import Reading
 from nbcore.data.samples import RLE, SPLITS, Samples
+from nbcore.data.tables import is_file
 
 _SHOWN = 3  # examples of anything
 _OWN = "the data set's own"  # split
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 _TABLES = (".csv", ".csv.gz", ".txt", ".json", ".tsv", ".xml")
+_BOXED_AT = {"nih": 1024}  # layout -> side of the owner's pictures, in whose pixels the boxes are told
 _UNLISTED = {"cc-ccii", "openi"}  # layouts that leave images out though no table names any
 _BETWEEN = re.compile(r"[,;|\"'\[\]{}\\/\t\r\n]+")  # what stands between the names in a table
 
@@ -76,7 +78,7 @@ def split_remarks(manifest: Manifest, reading: Reading) -> Iterator[str]:
     samples, rule = reading.samples, manifest.split
     root, found = samples.root, set(samples.table["split"])
     lists = {getattr(manifest.layout, name, None) for name in ("train_list", "test_list")} - {None}
-    if absent := sorted(name for name in lists if not (root / name).is_file()):
+    if absent := sorted(name for name in lists if not is_file(root / name)):
         yield f"{' and '.join(absent)} not here"
     test_drawn = "test" in found - set(reading.official) and not _list_in_use(manifest, root)
     if rule.official and test_drawn and not reading.fixed:
@@ -109,6 +111,22 @@ def class_remarks(samples: Samples) -> Iterator[str]:
     """Classes nobody has here."""
     if absent := [name for name in samples.classes if not (samples.table[f"label:{name}"] == 1).any()]:
         yield f"no image here is positive of {', '.join(absent)}"
+
+
+def misplaced_boxes(manifest: Manifest, samples: Samples, facts: np.ndarray) -> Iterator[str]:
+    """Boxes told in pixels of larger or smaller pictures than these, of which FACTS (n,) are known."""
+    side = _BOXED_AT.get(manifest.layout.reader)
+    if side is None or samples.source == "phantom":
+        return
+    boxed = samples.table["boxes"].map(len).to_numpy() > 0
+    other = facts["read"] & boxed & ((facts["width"] != side) | (facts["height"] != side))
+    if other.any():
+        row = int(other.argmax())
+        yield (
+            f"the boxes are told in pixels of {side} x {side} images, but {samples.table['image'][row]} is "
+            f"{facts['width'][row]} x {facts['height'][row]} (one of {other.sum()}): fetch the owner's images, or move "
+            f"{manifest.layout.boxes} away"
+        )
 
 
 def find_copies(samples: Samples, content: np.ndarray) -> Copies:
@@ -162,7 +180,7 @@ def _pair(images: np.ndarray, splits: np.ndarray, rows: np.ndarray) -> tuple[str
 
 def _list_in_use(manifest: Manifest, root: Path) -> str:
     listed = manifest.split.test_list
-    return listed.file if listed and (root / listed.file).is_file() else ""
+    return listed.file if listed and is_file(root / listed.file) else ""
 
 
 def _named(root: Path, stems: set[str]) -> set[str]:
@@ -185,4 +203,5 @@ def _tables(root: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(root):
         if len(Path(place).relative_to(root).parts) >= 2:
             folders.clear()
-        yield from (Path(place) / name for name in sorted(names) if name.lower().endswith(_TABLES))
+        kept = (name for name in sorted(names) if name[0] != "." and name.lower().endswith(_TABLES))
+        yield from (path for name in kept if (path := Path(place) / name).is_file())

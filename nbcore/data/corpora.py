@@ -8,6 +8,7 @@ data set of the same name.
 index.csv with the columns `text` and `patient_id`. CC BY 4.0.
 """
 
+import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from xml.parsers import expat
 from nbcore.data.manifest import load_manifest
 from nbcore.data.reports import clean_report
 from nbcore.data.spanish import check_spanish, normal_form
-from nbcore.data.tables import find_table, read_table, require_folder
+from nbcore.data.tables import find_table, is_file, list_files, read_table, require_folder
 from nbcore.errors import UsageError, UserError
 from nbcore.validation import nearest
 
@@ -47,6 +48,7 @@ class OpeniReport:
     """What an XML file of Open-i tells."""
 
     name: str  # of the file, without .xml: the number of the report
+    number: str  # as the report tells itself; where it does not, its name if that is a number
     text: str  # cleaned, a sentence a line; "" where there is too little
     images: tuple[str, ...]  # ids: the images' file names without .png
     headings: frozenset[str]  # the MeSH terms given by hand ("major"), without their qualifiers
@@ -79,16 +81,26 @@ def openi_reports(root: Path, archive: str, sections: Sequence[str]) -> Iterator
     cannot be read, is no XML, or declares entities (of which a few lines can unfold to gigabytes).
     """
     path = root / archive
-    for name, content in _packed(path) if path.is_file() else _unpacked(root, archive):
+    for name, content in _packed(path) if is_file(path) else _unpacked(root, archive):
         tree = _tree(content, f"{root}: {name}")
+        stem, number = PurePosixPath(name).stem, _number(tree)
+        if number and stem.isdecimal() and int(stem) != int(number):
+            raise UserError(f"{root}: {name} is the report CXR{number}: give it its own name back, or fetch it again")
         told = {part.get("Label"): "".join(part.itertext()) for part in tree.iter("AbstractText")}
         majors = ((major.text or "").partition("/")[0].strip() for major in tree.iter("major"))
         yield OpeniReport(
-            name=PurePosixPath(name).stem,
+            name=stem,
+            number=number or (stem if stem.isdecimal() else ""),
             text=clean_report(" ".join(told.get(section, "") for section in sections)),
             images=tuple(image.get("id", "") for image in tree.iter("parentImage")),
             headings=frozenset(majors) - {""},
         )
+
+
+def _number(tree: Element) -> str:
+    """102 of <uId id="CXR102"/>; "" where there is none."""
+    found = next((re.fullmatch(r"CXR(\d+)", place.get("id", "")) for place in tree.iter("uId")), None)
+    return found[1] if found else ""
 
 
 def _tree(content: bytes, place: str) -> Element:
@@ -120,16 +132,16 @@ def _packed(path: Path) -> list[tuple[str, bytes]]:
 
 
 def _unpacked(root: Path, archive: str) -> Iterator[tuple[str, bytes]]:
-    paths = sorted(path for path in root.rglob("*.xml") if _is_report(path.name))
-    if not paths:
+    names = sorted(filter(_is_report, list_files(root, ".")), key=PurePosixPath)
+    if not names:
         raise UserError(
             f"no openi data under {root}: {archive}, or the XML files out of it, is missing; is this the right root?"
         )
-    for path in paths:
+    for name in names:
         try:
-            yield path.relative_to(root).as_posix(), path.read_bytes()
+            yield name, (root / name).read_bytes()
         except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+            raise UserError(f"cannot read {root / name}: {error.strerror or error}") from error
 
 
 def _is_report(name: str) -> bool:
@@ -145,7 +157,7 @@ def _openi(root: Path) -> Iterator[tuple[str, str]]:
 
 def _spanish_sentences(root: Path) -> Iterator[tuple[str, str]]:
     path = find_table(root, [_TABLE], "spanish-imaging-sentences")
-    table = read_table(path, [_TEXT, _DOCUMENT], text=[_TEXT, _DOCUMENT])
+    table = read_table(path, [_TEXT, _DOCUMENT], text=[_TEXT, _DOCUMENT], broken_lines=True)
     check_spanish(table[_TEXT], path)
     for text, document in zip(table[_TEXT], table[_DOCUMENT]):
         yield " ".join(normal_form(text).split()), document

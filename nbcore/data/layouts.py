@@ -166,7 +166,7 @@ class SiimLayout(Strict):
     """SIIM-ACR Pneumothorax: DICOM files somewhere below `images`, and one table with a run-length code a row."""
 
     reader: Literal["siim"]
-    images: tuple[str, ...]  # alternative names of the folder, in order
+    images: tuple[str, ...]  # folders, all of which are looked through
     tables: tuple[str, ...]  # alternative names of the table, in order
     none: str  # what stands for "no mask", without the spaces around it
     columns: SiimColumns
@@ -180,8 +180,9 @@ class CovidxLayout(Strict):
     """COVIDx CXR: a folder and a list a split; a line is patient, file, class and source between blanks."""
 
     reader: Literal["covidx"]
-    folders: dict[Literal["train", "test"], str]
-    editions: tuple[dict[Literal["train", "test"], str], ...]  # lists that belong together, in order of preference
+    folders: dict[Literal["train", "valid", "test"], str]
+    editions: tuple[dict[Literal["train", "valid", "test"], str], ...]  # lists that belong together, the best first
+    others: dict[str, dict[Literal["train", "valid", "test"], str]] = Field(default_factory=dict)  # refused, by name
     classes: dict[str, dict[str, Literal[0, 1]]]  # a line's class -> what it says of each class of ours
 
     @property

@@ -1,5 +1,6 @@
 """Manifests: what is known of a data set, and where its things are. One YAML file each, strictly validated."""
 
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -182,7 +183,7 @@ class Manifest(Strict):
 
     def seems_present(self, root: str | Path) -> bool:
         """Whether `root` holds a table or folder of this data set (nothing is read)."""
-        return any((Path(root) / mark).exists() for mark in self.layout.marks)
+        return any(os.path.exists(Path(root) / mark) for mark in self.layout.marks)
 
 
 def list_manifests() -> list[str]:

@@ -55,6 +55,18 @@ def rle_decode(code: str, height: int, width: int) -> np.ndarray:
     return mask.reshape(width, height).T
 
 
+def read_mask(path: Path) -> np.ndarray:
+    """The mask in a picture: uint8 (H, W) of 0 and 1, 1 where it is brighter than half of its brightest pixel.
+
+    Raises UserError, naming the file, for a picture that cannot be read or is bright everywhere.
+    """
+    levels = read_image(path)  # (H, W)
+    mask = (levels > levels.max() / 2).astype(np.uint8)
+    if mask.all():
+        raise UserError(f"the mask {path} covers all of its image, so it outlines nothing: fetch it again")
+    return mask
+
+
 def has_outline(samples: Samples) -> np.ndarray:
     """Which images have a mask or boxes: bool (n,)."""
     return ((samples.table["mask"] != "") | (samples.table["boxes"].map(len) > 0)).to_numpy()
@@ -115,13 +127,13 @@ def _mask(samples: Samples, row: int) -> np.ndarray:
     if told.startswith(RLE):
         return _decoded(told.removeprefix(RLE).split(";"), height, width, path)
     if told:
-        mask = (read_image(samples.root / told) > 0).astype(np.uint8)
-        if mask.shape != (height, width):
+        high, wide = image_size(samples.root / told)
+        if (high, wide) != (height, width):
             raise UserError(
-                f"the mask {samples.root / told} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {path} "
-                f"{width} x {height}: fetch both again"
+                f"the mask {samples.root / told} is {wide} x {high} pixels, its image {path} {width} x {height}: fetch "
+                f"both again"
             )
-        return mask
+        return read_mask(samples.root / told)
     mask = np.zeros((height, width), np.uint8)
     corners = _corners(samples.table["boxes"].iat[row], height, width)  # (k, 4)
     for left, top, right, bottom in np.rint(corners).astype(int):

@@ -36,7 +36,7 @@ class Samples:
     because their image is not there. `private` marks credentialed data of real patients, of which nothing may be
     shown (nbcore.protection); a part of them, and what they are joined to, is private, too.
 
-    `mask` is "" for none, the POSIX path under `root` of a picture of the same shape (not black where the finding is),
+    `mask` is "" for none, the POSIX path under `root` of a picture of the same shape (bright where the finding is),
     or the finding itself in run lengths: "rle:3 4 10 2;0 5", of which each part between semicolons is one region in
     the code of `masks.rle_decode` and the mask is their union.
     """
@@ -114,7 +114,7 @@ class Samples:
 
     @cached_property
     def _fingerprint(self) -> str:
-        content = hashlib.blake2b(self.table.to_csv().encode(), digest_size=16)
+        content = hashlib.blake2b(self.table.to_csv().encode("utf-8", "surrogatepass"), digest_size=16)
         masks = [self.root / mask for mask in self.table["mask"] if mask and not mask.startswith(RLE)]
         content.update("".join([*self.contents, *fingerprints(masks)]).encode())
         return content.hexdigest()

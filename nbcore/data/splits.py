@@ -7,6 +7,7 @@ these do (`nbcore.data.fixed_splits`).
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import pandas as pd
 
 from nbcore.data.manifest import Manifest
 from nbcore.data.samples import Samples, owners
-from nbcore.data.tables import readable
+from nbcore.data.tables import is_file, readable
 from nbcore.errors import UsageError, UserError
+
+_PATIENT = {"patient", "patientid", "patientnumber", "subject", "subjectid", "subjid"}  # headings of a test list
 
 
 def patient_order(patients: pd.Series | np.ndarray, seed: int) -> np.ndarray:
@@ -140,7 +143,7 @@ def assign_splits(
     """
     rule = manifest.split
     listed = rule.test_list and root / rule.test_list.file
-    if listed and listed.is_file():
+    if listed and is_file(listed):
         split = np.where(_in_list(patients, listed, rule.test_list.column), "test", "train").astype("<U5")
     elif rule.official:
         split = official.to_numpy(dtype="<U5")
@@ -173,16 +176,29 @@ def assign_splits(
 def _in_list(patients: pd.Series, path: Path, column: str | None) -> np.ndarray:
     """Which images belong to the listed patients, comparing numbers (a list says 3 where a path says patient00003)."""
     with readable(path):
-        lines = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
-    heading = not lines.iloc[0].str.contains(r"\d").any()
-    if column is not None and not (heading and column in set(lines.iloc[0])):
+        lines = pd.read_csv(path, header=None, dtype=str, keep_default_na=False).fillna("")
+    first = [cell.strip() for cell in lines.iloc[0]]
+    heading = not any(re.search(r"\d", cell) for cell in first)
+    if column is not None and not (heading and column in first):
         raise UserError(f"{path} has no column {column!r}: mend it, or the manifest's split.test_list.column")
-    place = 0 if column is None else list(lines.iloc[0]).index(column)
+    place = first.index(column) if column else _place(lines, first, path)
     wanted = _number(lines.iloc[int(heading) :, place])
     listed = np.isin(_number(patients), wanted)
     if not listed.any():
         raise UserError(f"{path} names no patient of this data set: it is the list of another one")
     return listed
+
+
+def _place(lines: pd.DataFrame, first: list[str], path: Path) -> int:
+    """The column of the patients in a list: the only one, or that with such a heading."""
+    full = [place for place in lines if (lines[place].str.strip() != "").any()]
+    named = [place for place in full if re.sub(r"[\W_]", "", first[place].lower()) in _PATIENT]
+    if len(full) > 1 and len(named) != 1:
+        raise UserError(
+            f"{path} has {len(full)} columns, of which {len(named) or 'none'} is called as patients are (PatientID): "
+            f"leave the column of the patients alone in it"
+        )
+    return (named or full or [0])[0]
 
 
 def _number(patients: pd.Series) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nbcore.data.manifest import Manifest
+from nbcore.data.samples import SPLITS
 from nbcore.data.tables import unique_rows
 from nbcore.errors import UserError
 
@@ -17,7 +18,7 @@ def strict_rows(manifest: Manifest, root: Path, frame: pd.DataFrame) -> pd.DataF
     """The frame with float32 labels, names without blanks around them, and what is told twice once.
 
     Raises UserError, naming the data set and what is wrong, for a row without image, patient or study, an image outside
-    `root`, a label outside {1, 0, -1, nothing}, a box that is no box, or two rows that contradict each other.
+    `root`, an unknown split, a label outside {1, 0, -1, nothing}, a box that is none, or two contradictory rows.
     """
     labels = [f"label:{name}" for name in manifest.classes]
     frame = frame.astype(dict.fromkeys(labels, float)).reset_index(drop=True)
@@ -30,6 +31,12 @@ def strict_rows(manifest: Manifest, root: Path, frame: pd.DataFrame) -> pd.DataF
             known = " ".join(f"{other} {row[other]!r}" for other in _NAMES if other != name)
             raise UserError(f"{manifest.name}: the row of {known} under {root} has no {name}: fetch the table again")
     _check_places(manifest, root, frame["image"])
+    if (odd := ~frame["split"].isin(SPLITS)).any():
+        row = frame[odd].iloc[0]
+        raise UserError(
+            f"{manifest.name}: the split of {row['image']} under {root} is {str(row['split'])[:40]!r}, which is none: "
+            f"fetch the table of the splits again"
+        )
     _check_labels(manifest, frame[labels])
     _check_boxes(manifest, frame)
     frame = frame.astype(dict.fromkeys(labels, np.float32))  # none of 1, 0 and -1 is rounded

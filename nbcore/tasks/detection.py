@@ -49,7 +49,7 @@ class DetectionConfig(TrainConfig):
     epochs: int = Field(50, ge=1)  # at most
     patience: int = Field(10, ge=1)  # epochs without a higher validation mAP; Med-UniC: 40
     validate_every: int = Field(1, ge=1)  # epochs from one validation to the next
-    batch_size: int = Field(16, ge=1)  # 8 on 1 % of RSNA or Object-CXR; Med-UniC: 2 to 4
+    batch_size: int = Field(16, ge=1)  # 8 on 1 % of RSNA or Object-CXR; Med-UniC: 4
     learning_rate: float = Field(5e-4, gt=0)  # 2e-4 on 1 % of RSNA, 2.5e-4 on 1 % of Object-CXR; constant, AdamW
     weight_decay: float = Field(1e-6, ge=0)
 

@@ -40,7 +40,7 @@ class SegmentationConfig(TrainConfig):
 
     # --- training
     epochs: int = Field(50, ge=1)  # at most; Med-UniC: 50 on RSNA, 100 on SIIM
-    patience: int = Field(10, ge=1)  # epochs without a lower validation loss; Med-UniC: 20, on Dice
+    patience: int = Field(10, ge=1)  # epochs without a lower validation loss; Med-UniC: 20
     validate_every: int = Field(1, ge=1)  # epochs from one validation to the next
     batch_size: int = Field(8, ge=1)  # 16 on RSNA; Med-UniC: 4
     learning_rate: float = Field(5e-4, gt=0)  # launch scripts; constant, AdamW

@@ -1,9 +1,24 @@
 """Figures show every method in one colour and name it."""
 
+from itertools import pairwise
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 
 from nbcore.analysis import figures
 from nbcore.analysis.geometry import geometry
+from nbcore.data import list_manifests, load_manifest
+from nbcore.protection import Guard
+from nbcore.study_base import StudyBase
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
 
 CLOUDS = {name: geometry(np.random.default_rng(i).normal(size=(20, 6))) for i, name in enumerate("abc")}
 
@@ -36,6 +51,41 @@ def test_spectra_start_at_one():
 
 def test_gallery_of_nothing_is_a_blank_page():
     assert figures.image_grid([], []) is not None
+
+
+class Shown(list):
+    """As much of samples as a gallery asks for."""
+
+    classes, private = ("Edema", "Lung Opacity"), False
+
+    def split(self, _):
+        return self
+
+    def subset(self, rows):
+        return Shown(self[row] for row in rows)
+
+    def labels(self):
+        return np.array(self)
+
+
+def test_a_picture_without_a_positive_label_says_so():
+    samples = Shown([(1, 0), (0, 0), (1, 1)])
+    study = SimpleNamespace(samples=lambda _: samples, images=lambda own: np.zeros((len(own), 4, 4)), guard=Guard())
+    titles = [axis.get_title() for axis in StudyBase.gallery(study, "x").axes if axis.images]
+    assert titles == ["Edema", "none of its classes", "Edema, Lung Opacity"]
+
+
+@pytest.mark.parametrize("name", list_manifests())
+def test_titles_keep_to_their_pictures(name):
+    classes = sorted(load_manifest(name).classes, key=len, reverse=True)
+    titles = [", ".join([*classes[i:], *classes[:i]]) for i in range(min(6, len(classes)))] * 6
+    fig = figures.image_grid([np.zeros((8, 8))] * 6, titles[:6])
+    renderer = fig.canvas.get_renderer()
+    fig.draw_without_rendering()
+    boxes = [axis.title.get_window_extent(renderer) for axis in fig.axes]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert boxes[0].x0 > 0 and boxes[-1].x1 < fig.bbox.x1
+    assert max(axis.get_title().count("\n") for axis in fig.axes) <= 1
 
 
 def test_outlined_pictures_have_an_outline_where_there_is_something_to_find():

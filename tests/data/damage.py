@@ -10,6 +10,7 @@ In all cases a UserError of one sentence is an answer too.
 """
 
 import csv
+import gzip
 import io
 import json
 import shutil
@@ -58,8 +59,13 @@ def link_tree(source: Path, target: Path) -> Path:
 
 def files(root: Path, suffixes: set[str]) -> list[Path]:
     """The files of these kinds, in a fixed order, without the twin's marker."""
-    found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in suffixes and path.is_file())
+    found = (path for path in sorted(root.rglob("*")) if _suffix(path) in suffixes and path.is_file())
     return [path for path in found if path.name != MARKER]
+
+
+def _suffix(path: Path) -> str:
+    """What a file is of, also where it is compressed."""
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def damage(root: Path, draw: Callable[..., Any]) -> tuple[str, Meaning]:
@@ -67,8 +73,8 @@ def damage(root: Path, draw: Callable[..., Any]) -> tuple[str, Meaning]:
     kinds = [_PICTURE]
     if texts := files(root, TEXTS):
         kinds += [_BYTES, _LINES]
-        kinds += [_GRID] * 4 * any(path.suffix == ".csv" for path in texts)
-        kinds += [_TREE] * 2 * any(path.suffix == ".json" for path in texts)
+        kinds += [_GRID] * 4 * any(_suffix(path) == ".csv" for path in texts)
+        kinds += [_TREE] * 2 * any(_suffix(path) == ".json" for path in texts)
     kind = draw(st.sampled_from(kinds), label="kind")
     pool = files(root, _SUFFIXES[kind])
     path = draw(st.sampled_from(pool), label="file") if pool else root
@@ -76,7 +82,25 @@ def damage(root: Path, draw: Callable[..., Any]) -> tuple[str, Meaning]:
         pool = [*pool[:3], *pool[-3:], *pool[:: max(1, len(pool) // 8)]]
         path = draw(st.sampled_from(pool), label="file")
     name, act = draw(st.sampled_from(_ACTS[kind]), label="act")
-    return f"{name} of {path.relative_to(root)}", act(path, draw)
+    done = f"{name} of {path.relative_to(root)}"
+    if path.suffix != ".gz":
+        return done, act(path, draw)
+    if kind == _BYTES and act not in _OF_TEXT and draw(st.booleans(), label="of the archive itself"):
+        act(path, draw)
+        return f"{done} as it is", "anything"
+    return done, _unpacked(path, act, draw)
+
+
+def _unpacked(path: Path, act: Callable[[Path, Callable], Meaning], draw: Callable) -> Meaning:
+    """Do harm to what is compressed in a file."""
+    plain = path.with_suffix("")
+    plain.write_bytes(gzip.decompress(path.read_bytes()))
+    path.unlink()
+    meaning = act(plain, draw)
+    if plain.is_file():
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+    return meaning
 
 
 _PICTURE, _BYTES, _LINES, _GRID, _TREE = "picture", "bytes", "lines", "grid", "tree"
@@ -299,6 +323,7 @@ def _picture_is_text(path: Path, draw: Callable) -> Meaning:
     return "nothing"
 
 
+_OF_TEXT = {damage_bytes.recoded, damage_bytes.compressed}
 _ACTS: dict[str, list[tuple[str, Callable[[Path, Callable], Meaning]]]] = {
     _BYTES: [
         ("emptying", damage_bytes.emptied),

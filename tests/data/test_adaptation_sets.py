@@ -1,5 +1,6 @@
 """Shenzhen, Montgomery, IDRiD and ISIC 2018: labels, patients and splits as the owners lay them out, colour twins."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from nbcore.data import load
+from nbcore.data.check import check
 from nbcore.data.manifest import Manifest, load_manifest
 from nbcore.data.phantom import chest, fundus, skin, world
 from nbcore.data.phantom.twins import write_twin
@@ -224,6 +226,35 @@ def test_a_name_without_its_digit_is_told(wrong: str, damaged: Twin) -> None:
     assert f"{root / 'CXR_png' / wrong} does not end in _0 (NORMAL) or _1 (TB)" in _told("shenzhen-tb", root)
 
 
+def test_tb_names_in_small_letters_and_copies_further_down(damaged: Twin) -> None:
+    root = damaged("montgomery-tb")
+    before = load("montgomery-tb", root).table
+    (root / "CXR_png" / "A small").mkdir()
+    for path in sorted((root / "CXR_png").glob("*.png"))[:5]:
+        shutil.copy(path, root / "CXR_png" / "A small")
+        path.rename(path.with_name(f"{path.stem.lower()}.PNG"))
+    after = load("montgomery-tb", root).table.sort_values("study", ignore_index=True)
+    pd.testing.assert_frame_equal(after.drop(columns="image"), before.drop(columns="image"))
+    assert not after["image"].str.contains("small").any()
+
+
+def test_tb_digits_that_contradict_each_other_are_told(damaged: Twin) -> None:
+    root = damaged("montgomery-tb")
+    stem = load("montgomery-tb", root).table["study"].iloc[0]
+    path, wrong = root / "CXR_png" / f"{stem}.png", stem[:-1] + "01"[stem.endswith("0")]
+    path.rename(path.with_name(f"{wrong}.png"))
+    assert f"the image {wrong} under {root} has the reading {stem}.txt" in _told("montgomery-tb", root)
+    shutil.copy(path.with_name(f"{wrong}.png"), path)
+    assert f"under {root} are of one number" in _told("montgomery-tb", root)
+
+
+def test_tb_a_reading_may_name_the_patient_in_small_letters(damaged: Twin) -> None:
+    root = damaged("montgomery-tb")
+    one, other = load("montgomery-tb", root).table["study"][:2]
+    (root / "ClinicalReadings" / f"{one}.txt").write_text(f"same pt as {other.lower()}")
+    assert set(load("montgomery-tb", root).table["patient"][:2]) == {other}
+
+
 def test_the_root_of_the_other_set_is_told(twin: Twin) -> None:
     message = _told("shenzhen-tb", twin("montgomery-tb"))
     assert "expected CXR_png/CHNCXR_<number>_<0 or 1>.png in it; is this the right root?" in message
@@ -273,6 +304,26 @@ def test_idrid_grades_off_the_scale(grade: str, damaged: Twin) -> None:
     (root / TEST).write_text("\n".join(lines))
     message = _told("idrid", root)
     assert f"{root / TEST}, row 5: the grade of IDRiD_004 is {grade!r}, not one of 0 to 4" in message
+
+
+def test_idrid_tables_that_have_changed_places(damaged: Twin) -> None:
+    root = damaged("idrid")
+    train, test = (root / TRAIN).read_text(), (root / TEST).read_text()
+    (root / TRAIN).write_text(test)
+    assert "are the same: fetch them again" in _told("idrid", root)
+    (root / TEST).write_text(train)
+    message = _told("idrid", root)
+    assert "a. Training Set holds IDRiD_" in message and "have the tables changed places?" in message
+    (root / TRAIN).write_text(train)
+    assert "are the same: fetch them again" in _told("idrid", root)
+
+
+def test_idrid_names_with_a_suffix_and_grades_as_a_spreadsheet_saves_them(damaged: Twin) -> None:
+    root = damaged("idrid")
+    before = load("idrid", root).table
+    for path in (root / TRAIN, root / TEST):
+        path.write_text(re.sub(r"(IDRiD_\d+),(\d)", r"\1.JPG,\2.0", path.read_text()))
+    pd.testing.assert_frame_equal(load("idrid", root).table, before)
 
 
 def test_idrid_without_a_table_or_rows(damaged: Twin) -> None:
@@ -325,6 +376,52 @@ def test_isic_without_groupings_or_with_them_elsewhere(damaged: Twin) -> None:
     beside.unlink()
     alone = load("isic2018", root).table
     assert (alone["patient"] == alone["study"]).all() and (alone["split"] == before.table["split"]).all()
+
+
+def test_isic_groupings_that_do_not_fit(damaged: Twin) -> None:
+    root = damaged("isic2018")
+    path = root / GROUPINGS
+    before, groups = load("isic2018", root).table, pd.read_csv(path)
+    groups.assign(image=groups["image"] + ".jpg").to_csv(path, index=False)
+    pd.testing.assert_frame_equal(load("isic2018", root).table, before)
+    pd.concat([groups, groups.iloc[:1]]).to_csv(path, index=False)
+    pd.testing.assert_frame_equal(load("isic2018", root).table, before)
+    pd.concat([groups.iloc[:1].assign(lesion_id="HAM_9999999"), groups]).to_csv(path, index=False)
+    assert f"{path} has two different rows of {groups['image'][0]}" in _told("isic2018", root)
+    swapped = {"image": "lesion_id", "lesion_id": "image"}
+    for wrong in (groups.rename(columns=swapped), groups.assign(lesion_id=""), groups.assign(image="ISIC_9999999")):
+        wrong.to_csv(path, index=False)
+        assert f"{path} has a lesion of none of the training images" in _told("isic2018", root)
+    path.unlink()
+    path.mkdir()
+    assert f"{path} is a folder, not a file" in _told("isic2018", root)
+    path.rmdir()
+    groups.to_csv(path, index=False)
+    _table(root, "Training").unlink()  # then they have nothing to fit
+    report = check("isic2018", root, jobs=1)
+    assert report.verdict.startswith("subset") and not report.problems
+
+
+def test_isic_image_in_two_tables(damaged: Twin) -> None:
+    root = damaged("isic2018")
+    shutil.copy(_table(root, "Training"), _table(root, "Validation"))
+    assert f"is in the tables of train and valid under {root}: fetch" in _told("isic2018", root)
+
+
+def test_isic_names_with_a_suffix_and_images_unpacked_twice(damaged: Twin) -> None:
+    root = damaged("isic2018")
+    before, path = load("isic2018", root).table, _table(root, "Training")
+    table = pd.read_csv(path)
+    table.assign(image=table["image"] + ".jpg").to_csv(path, index=False)
+    pd.testing.assert_frame_equal(load("isic2018", root).table, before)
+    home = root / "ISIC2018_Task3_Training_Input"
+    home.rename(root / "inner")
+    home.mkdir()
+    (root / "inner").rename(home / home.name)
+    after = load("isic2018", root).table
+    pd.testing.assert_frame_equal(after.drop(columns="image"), before.drop(columns="image"))
+    report = check("isic2018", root, jobs=1)
+    assert (report.verdict, report.unnamed.extra) == ("complete", 0)
 
 
 def test_isic_tables_in_the_root_itself(damaged: Twin) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from nbcore.data import load
+from nbcore.data.check import check
 from nbcore.data.manifest import Manifest, load_manifest
 from nbcore.data.masks import masks, rle_decode
 from nbcore.data.phantom import breast, mammography, ultrasound
@@ -198,6 +199,27 @@ def test_dmid_lists_that_are_no_lists(damaged: Twin) -> None:
     assert "is not UTF-8 text (row 1)" in _told("dmid", root)
 
 
+def test_dmid_masks_are_pictures_and_one_each(damaged: Twin) -> None:
+    root = damaged("dmid")
+    before = load("dmid", root).table
+    mask, other = (root / file for file in before.loc[before["mask"] != "", "mask"].iloc[:2])
+    mask.with_suffix(".txt").write_text("notes")
+    Image.open(other).save(mask.with_suffix(".png"))
+    again = root / "ROI Masks" / "again" / mask.name
+    again.parent.mkdir()
+    shutil.copy(mask, again)  # unpacked twice
+    after = load("dmid", root).table
+    pd.testing.assert_frame_equal(after.drop(columns="mask"), before.drop(columns="mask"))
+    changed = after["mask"] != before["mask"]
+    assert (after.loc[changed, "mask"] == again.relative_to(root).as_posix()).all() and changed.sum() <= 1
+    shutil.copy(other, again)
+    assert "are two different masks of one image" in (message := _told("dmid", root)) and str(again) in message
+    again.unlink()
+    mask.unlink()  # a copy whose masks were converted
+    file = load("dmid", root).table.set_index("study")["mask"][mask.stem]
+    assert root / file == mask.with_suffix(".png")
+
+
 # --- BUSI
 
 
@@ -273,6 +295,79 @@ def test_busi_masks_of_several_lesions_are_united(damaged: Twin) -> None:
     first.unlink()
     alone = load("busi", root).table["mask"][row]
     assert alone == (BUSI / "benign" / "benign (1)_mask_1.png").as_posix()
+
+
+@pytest.mark.parametrize("shape", [(SIZE // 2, SIZE // 2), (SIZE // 2, 2 * SIZE), (0, 0)])
+def test_busi_masks_of_several_sizes_are_told(shape: tuple[int, int], damaged: Twin) -> None:
+    """The data set is read all the same; who opens the mask, and the check, is told."""
+    root = damaged("busi")
+    second = root / BUSI / "benign" / "benign (1)_mask_1.png"
+    if shape == (0, 0):
+        second.write_bytes(b"no picture")
+    else:
+        Image.fromarray(np.eye(*shape, dtype=np.uint8)).save(second)
+    samples = load("busi", root)
+    row = samples.table.index[samples.table["study"] == "benign (1).png"]
+    message = f"the mask {second} is {shape[1]} x {shape[0]} pixels, its image" if shape[0] else "cannot read the image"
+    with pytest.raises(UserError) as caught:
+        masks(samples.subset(row), SIZE)
+    assert message in str(caught.value)
+    report = check("busi", root, jobs=1)
+    assert report.verdict == "broken" and [message in problem for problem in report.problems] == [True]
+
+
+def test_busi_of_two_masks_one_may_be_black(damaged: Twin) -> None:
+    root = damaged("busi")
+    first = root / BUSI / "benign" / "benign (1)_mask.png"
+    second = first.with_name("benign (1)_mask_1.png")
+    Image.new("L", (SIZE, SIZE)).save(second)
+    samples = load("busi", root)
+    row = samples.table.index[samples.table["study"] == "benign (1).png"]
+    assert "-" not in samples.table["mask"][row[0]]
+    assert (masks(samples.subset(row), SIZE)[0] == (np.asarray(Image.open(first)) > 0)).all()
+    shutil.copy(second, first)
+    assert not masks(load("busi", root).subset(row), SIZE).any()
+
+
+def test_busi_takes_only_what_is_called_as_the_owner_calls_it(damaged: Twin) -> None:
+    root = damaged("busi")
+    before = load("busi", root).table
+    home = root / BUSI / "benign"
+    for stray in ("benign (1)_mask - Copy.png", "benign (1) - Copy.png", "benign (1) (1).png"):
+        shutil.copy(home / "benign (1).png", home / stray)
+    report = check("busi", root, jobs=1)
+    assert (report.verdict, report.unnamed.extra) == ("complete", 3)
+    (home / "._benign (1).png").write_bytes(b"\0\5\x16\7")
+    pd.testing.assert_frame_equal(load("busi", root).table, before)
+    foreign = home / "malignant (1).png"
+    shutil.copy(root / BUSI / "malignant" / "malignant (1).png", foreign)
+    assert f"{foreign} is called malignant and lies among the benign ones: move it" in _told("busi", root)
+
+
+def test_busi_in_capitals_and_under_other_names(damaged: Twin) -> None:
+    root = damaged("busi")
+    before = load("busi", root).table
+    home = root / BUSI / "benign"
+    (home / "benign (1).png").rename(home / "benign (1).PNG")
+    (home / "benign (1)_mask.png").rename(home / "benign (1)_mask.PNG")
+    after = load("busi", root).table
+    assert (after["study"] == before["study"]).all() and (after["split"] == before["split"]).all()
+    one = after[after["study"] == "benign (1).png"].iloc[0]
+    assert (one["image"], one["mask"]) == (f"{BUSI}/benign/benign (1).PNG", f"{BUSI}/benign/benign (1)_mask.PNG")
+    for path in list(home.iterdir()):  # as some other copy may call them
+        path.rename(home / path.name.lower().replace("benign (", "us_").replace(")", ""))
+    other = load("busi", root).table
+    assert len(other) == len(before) and (other["mask"] != "").sum() == (before["mask"] != "").sum()
+
+
+def test_busi_in_a_folder_called_as_its_archive(damaged: Twin) -> None:
+    root = damaged("busi")
+    before = load("busi", root).table
+    (root / "Dataset_BUSI").mkdir()
+    (root / BUSI).rename(root / "Dataset_BUSI" / BUSI)
+    after = load("busi", root).table
+    pd.testing.assert_frame_equal(after.drop(columns=["image", "mask"]), before.drop(columns=["image", "mask"]))
+    assert check("busi", root, jobs=1).verdict == "complete"
 
 
 def test_busi_without_a_class_or_all(damaged: Twin) -> None:

@@ -37,6 +37,7 @@ def test_absent_images_make_a_subset(damaged: Twin) -> None:
 def test_real_data_is_measured_by_the_manifest(damaged: Twin) -> None:
     root = damaged("nih-chestxray14")
     (root / "PHANTOM.json").unlink()
+    (root / "BBox_List_2017.csv").unlink()  # of pictures of another size
     report = check("nih-chestxray14", root)
     assert report.verdict == f"subset: {IMAGES} of 112120"
     assert report.source == "real" and report.splits["test"][1] == 25596
@@ -67,10 +68,10 @@ def test_copies_are_noticed_also_across_splits(damaged: Twin) -> None:
 def test_masks_that_do_not_fit_break_it(quick: bool, damaged: Twin) -> None:
     root = damaged("siim-acr")
     assert check("siim-acr", root, quick=quick).outlined == (load("siim-acr", root).table["mask"] != "").sum() > 0
-    text = (root / "train-rle.csv").read_text().splitlines()
+    text = (root / "stage_2_train.csv").read_text().splitlines()
     row = next(i for i, line in enumerate(text) if not line.endswith("-1") and i)
     text[row] = text[row].split(",")[0] + ", 5 2000"
-    (root / "train-rle.csv").write_text("\n".join(text))
+    (root / "stage_2_train.csv").write_text("\n".join(text))
     report = check("siim-acr", root, quick=quick)
     assert (report.verdict, len(report.problems)) == ("broken", 1)
     assert "does not fit it: run lengths reach pixel 2005" in report.to_text()

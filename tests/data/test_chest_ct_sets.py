@@ -14,6 +14,7 @@ from nbcore.data.manifest import Manifest, load_manifest
 from nbcore.data.phantom import chest, ct, world
 from nbcore.data.phantom.twins import write_twin
 from nbcore.data.phantom.twins.cast import draw_cast
+from nbcore.data.readers import READERS
 from nbcore.data.readers.cc_ccii import middle
 from nbcore.data.samples import Samples
 from nbcore.data.splits import assert_disjoint, assign_splits
@@ -228,6 +229,37 @@ def test_folders_of_the_parts_may_stay_beside_one_another(damaged: Twin, twin: T
     same = ["patient", "study", "split", *(name for name in after if name.startswith("label:"))]
     pd.testing.assert_frame_equal(after[same], before[same])
     assert after["image"].str.startswith("COVID19-2/NCP/").any() and after["image"].str.startswith("CP-7/").any()
+
+
+def test_a_scan_in_two_places_is_united(damaged: Twin) -> None:
+    root = damaged("cc-ccii")
+    before = load("cc-ccii", root).table
+    for scan in sorted((root / "CP").glob("*/*")):
+        away = root / "CP-2" / "CP" / scan.relative_to(root / "CP")
+        away.mkdir(parents=True)
+        for path in sorted(scan.iterdir())[1::2]:
+            path.rename(away / path.name)
+    after = load("cc-ccii", root).table
+    pd.testing.assert_frame_equal(after.drop(columns="image"), before.drop(columns="image"))
+    names = [table["image"].str.rpartition("/")[2].tolist() for table in (before, after)]
+    assert names[0] == names[1] and after["image"].str.startswith("CP-2/").any()
+
+
+def test_a_scan_in_two_classes_is_told_and_zeros_in_front_count_for_nothing(tmp_path: Path) -> None:
+    for number, folder in enumerate(FOLDERS.values()):
+        for patient in range(5):
+            _slices(tmp_path / folder / f"{patient:0{number + 1}d}" / f"{number}{patient}", 2)
+    samples = load("cc-ccii", tmp_path)
+    assert len(samples) == 30 and set(samples.table["patient"]) == {*"01234"}
+    shutil.copytree(tmp_path / "NCP" / "3", tmp_path / "CP" / "0003")
+    assert f"the scan 3/3 under {tmp_path} is one of COVID-19 and of Pneumonia" in _told("cc-ccii", tmp_path)
+
+
+def test_folders_and_slices_may_have_odd_digits(tmp_path: Path) -> None:
+    for folder in FOLDERS.values():
+        _slices(tmp_path / folder / "²" / f"{folder}²", 2)
+        (tmp_path / folder / "²" / f"{folder}²" / "0.png").rename(tmp_path / folder / "²" / f"{folder}²" / "1²3.png")
+    assert len(READERS["cc-ccii"](load_manifest("cc-ccii"), tmp_path)) == 6
 
 
 def test_a_number_in_two_classes_counts_as_one_patient(tmp_path: Path) -> None:

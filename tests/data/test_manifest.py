@@ -1,16 +1,18 @@
 """Manifests: the project's own are right and complete; a wrong one is refused in one helpful sentence."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from nbcore.data.manifest import Draw, list_manifests, load_manifest
 from nbcore.data.phantom import breast, ct, fundus, skin, world
 from nbcore.errors import UsageError
-from nbcore.paths import MANIFESTS
+from nbcore.paths import MANIFESTS, PUBLISHED
 
 NAMES = [
     "busi",
@@ -76,6 +78,34 @@ def test_counts_are_the_published_ones(name: str, images: int, default: tuple, l
     assert sum(default) == images
     if listed:
         assert tuple(counts.splits["test_list"].values()) == listed
+
+
+PAIRS = {"Skin I": ["mra-midas"], "Skin II": ["derm7pt"]}
+PAIRS |= {"Chest": ["cc-ccii", "covid-pneumonia-cxr"], "Breast": ["dmid", "busi"]}
+
+
+@pytest.mark.parametrize("paper", ["mgca", "mflag", "med_unic", "meduna", "kmat"])
+def test_every_table_of_results_is_in_used_by(paper: str) -> None:
+    manifests = [load_manifest(name) for name in NAMES]
+    uses = {m.name: " ".join(use.where for use in m.used_by if use.paper == paper) for m in manifests}
+    known: dict[str, list[str]] = {}
+    for manifest in manifests:
+        if uses[manifest.name]:
+            known.setdefault(manifest.short_title, []).append(manifest.name)
+    known |= PAIRS | {"Average": [name for name, where in uses.items() if where] if paper in ("meduna", "kmat") else []}
+    table = pd.read_csv(PUBLISHED / f"{paper}.csv", dtype=str, keep_default_na=False)
+    results = table[table["metric"].str.contains("%") & (table["table"] != "text") & (table["dataset"] != "")]
+    for place, data_set in set(zip(results["table"], results["dataset"])):
+        for name in known[data_set]:
+            assert place in _places(uses[name]), f"{name}: {paper}, {place}"
+
+
+def _places(where: str) -> set[str]:
+    """{"Table 1", "Table 2", "Table 3"} of "Table 1 to Table 3"."""
+    ranges = re.findall(r"Table (\d+) to Table (\d+)", where)
+    return {*re.findall(r"Table \d+", where)} | {
+        f"Table {number}" for first, last in ranges for number in range(int(first), int(last) + 1)
+    }
 
 
 def test_mgca_policy_and_access() -> None:

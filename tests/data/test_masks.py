@@ -187,3 +187,19 @@ def test_the_fingerprint_covers_codes_and_mask_files(tmp_path: Path) -> None:
 def test_run_lengths_beyond_all_numbers() -> None:
     with pytest.raises(ValueError, match="must be numbers of pixels"):
         rle_decode("5 " + "9" * 30, 8, 8)
+
+
+def test_a_picture_s_mask_is_its_brighter_half(tmp_path: Path) -> None:
+    region = np.zeros((12, 12), np.uint8)
+    region[3:8, 2:9] = 1
+    samples = _samples(tmp_path, (12, 12), mask=["mask.png"])
+    noise = np.random.default_rng(0).integers(0, 5, region.shape)
+    for levels in (region, 2 * region, 255 * region, 250 * region + noise, 180 * region + noise + 1):
+        Image.fromarray(levels.astype(np.uint8)).save(tmp_path / "mask.png")
+        assert (masks(samples, 12)[0] == region).all()
+    Image.fromarray(0 * region).save(tmp_path / "mask.png")
+    assert not masks(samples, 12).any()
+    for level in (2, 255):
+        Image.fromarray(np.full_like(region, level)).save(tmp_path / "mask.png")
+        with pytest.raises(UserError, match=r"mask\.png covers all of its image"):
+            masks(samples, 12)

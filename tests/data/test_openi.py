@@ -1,6 +1,7 @@
 """Open-i: images by the reports that name them, labels by MeSH headings, laterals by the table that tells them."""
 
 import io
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,35 @@ def test_mistakes_are_told_in_one_sentence(damaged: Twin) -> None:
     }.items():
         table.write_text(content)
         assert reason in _told(root)
+
+
+def test_reports_and_images_of_another_number_are_told(damaged: Twin) -> None:
+    root = damaged("openi")
+    studies = load("openi", root).table["study"].unique()[:2]
+    one, other = (root / "ecgen-radiology" / f"{study}.xml" for study in studies)
+    texts = one.read_text(), other.read_text()
+    swapped = texts[0].replace(f"CXR{one.stem}_IM", f"CXR{other.stem}_IM")
+    for changed, reason in {
+        swapped: f"report {one.stem}.xml under {root} names the image CXR{other.stem}_",
+        texts[1]: f"ecgen-radiology/{one.name} is the report CXR{other.stem}",
+        texts[0].replace(f'"CXR{one.stem}"', '"CXR9999"'): f"ecgen-radiology/{one.name} is the report CXR9999",
+    }.items():
+        one.write_text(changed)
+        assert reason in _told(root)
+    one.write_text(texts[0])
+    one.rename(one.with_name("99999.xml"))
+    assert f"ecgen-radiology/99999.xml is the report CXR{one.stem}" in _told(root)
+
+
+def test_headings_may_be_written_otherwise_and_thumbnails_lie_beside(damaged: Twin) -> None:
+    root = damaged("openi")
+    before = load("openi", root).table
+    for path in (root / "ecgen-radiology").iterdir():
+        _edit(path, lambda tree: [setattr(term, "text", term.text.upper()) for term in tree.iter("major")])
+    (root / "64 pixels").mkdir()
+    for path in list((root / "NLMCXR_png").iterdir())[:9]:
+        shutil.copy(path, root / "64 pixels")
+    pd.testing.assert_frame_equal(load("openi", root).table, before)
 
 
 def test_reports_without_images_are_told(damaged: Twin, tmp_path: Path) -> None:

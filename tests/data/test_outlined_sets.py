@@ -152,12 +152,23 @@ def test_rsna_rows_of_an_image_are_its_boxes(damaged: Twin) -> None:
     assert samples.table["boxes"].iloc[1] == []
 
 
+def test_rsna_rows_of_an_image_agree_on_its_target(damaged: Twin) -> None:
+    root = damaged("rsna-pneumonia")
+    path = root / "stage_2_train_labels.csv"
+    table = pd.read_csv(path)
+    positive = table[table["Target"] == 1].iloc[[0]]
+    for target in (0, np.nan):
+        pd.concat([table, positive.assign(x=1, Target=target)]).to_csv(path, index=False)
+        message = f"{path}: the rows of {positive['patientId'].iloc[0]!r} have different Target"
+        assert message in _told("rsna-pneumonia", root)
+
+
 @pytest.mark.parametrize(("heading", "space"), [("ImageId, EncodedPixels", " "), ("ImageId,EncodedPixels", "")])
 def test_siim_rows_of_an_image_are_united(heading: str, space: str, damaged: Twin) -> None:
     root = damaged("siim-acr")
     names = sorted(path.stem for path in root.rglob("*.dcm"))
     codes = [(names[0], "3 4 10 2"), (names[0], "0 5"), *((name, "-1") for name in names[1:])]
-    (root / "train-rle.csv").write_text("\n".join([heading, *(f"{name},{space}{code}" for name, code in codes)]))
+    (root / "stage_2_train.csv").write_text("\n".join([heading, *(f"{name},{space}{code}" for name, code in codes)]))
     samples = load("siim-acr", root)
     assert samples.table["mask"].iloc[0] == "rle:3 4 10 2;0 5" and (samples.table["mask"].iloc[1:] == "").all()
     assert samples.labels()[:, 0].tolist() == [1] + [0] * (IMAGES - 1)
@@ -165,25 +176,25 @@ def test_siim_rows_of_an_image_are_united(heading: str, space: str, damaged: Twi
     assert (masks(samples, SIZE)[0] == both).all()
 
 
-def test_siim_of_stage_two_in_one_folder(damaged: Twin) -> None:
+def test_siim_lies_in_two_folders_flat_or_deep(damaged: Twin) -> None:
     root = damaged("siim-acr")
     before = load("siim-acr", root)
     seen = masks(before, SIZE)
-    (root / "stage_2_images").mkdir()
-    for path in list(root.rglob("*.dcm")):
-        path.rename(root / "stage_2_images" / path.name)
-    shutil.rmtree(root / "dicom-images-train")
-    (root / "train-rle.csv").rename(root / "stage_2_train.csv")
+    tops = before.table["image"].str.partition("/")[0]
+    assert tops.value_counts().to_dict() == {"dicom-images-train": IMAGES - 11, "dicom-images-test": 11}
+    for path, top in zip(before.image_paths(), tops):
+        path.rename(root / top / path.name)
     after = load("siim-acr", root)
     assert (after.labels() == before.labels()).all() and (masks(after, SIZE) == seen).all()
-    assert after.table["image"].str.fullmatch(r"stage_2_images/2\.25\.\d+\.dcm").all()
+    assert (after.table["split"] == before.table["split"]).all()
+    assert after.table["image"].str.fullmatch(r"dicom-images-(train|test)/2\.25\.\d+\.dcm").all()
 
 
 def test_siim_image_without_a_row_was_not_annotated(damaged: Twin) -> None:
     root = damaged("siim-acr")
-    lines = (root / "train-rle.csv").read_text().splitlines()
+    lines = (root / "stage_2_train.csv").read_text().splitlines()
     kept = [line for line in lines if line.split(",")[0] != lines[1].split(",")[0]]
-    (root / "train-rle.csv").write_text("\n".join(kept))
+    (root / "stage_2_train.csv").write_text("\n".join(kept))
     samples = load("siim-acr", root)
     assert (len(samples), samples.missing) == (IMAGES - 1, 0)
 
@@ -245,8 +256,8 @@ def _told(name: str, root: Path) -> str:
         ("rsna-pneumonia", "stage_2_train_labels.csv", "Target", "Targets", "has no column 'Target' (did you mean"),
         ("rsna-pneumonia", "stage_2_train_labels.csv", ",,,,0", ",,9,,0", "lacks a side; fetch"),
         ("rsna-pneumonia", "stage_2_train_labels.csv", ",,,,0", ",a,,,0", "column 'y' holds 'a', which is no number"),
-        ("siim-acr", "train-rle.csv", "EncodedPixels", "Pixels", "has no column 'EncodedPixels'"),
-        ("siim-acr", "train-rle.csv", " -1", " 3 4 5", "is neither -1 nor pairs of offset and length"),
+        ("siim-acr", "stage_2_train.csv", "EncodedPixels", "Pixels", "has no column 'EncodedPixels'"),
+        ("siim-acr", "stage_2_train.csv", ",-1", ",3 4 5", "is neither -1 nor pairs of offset and length"),
         ("covidx", "train_COVIDx9A.txt", " normal ", " well ", "is not a patient, a file and one of normal, pneumonia"),
         ("object-cxr", "train.csv", "annotation", "notes", "train.csv has no column 'annotation'"),
     ],
@@ -261,7 +272,9 @@ def test_a_damaged_table(name: str, file: str, old: str, new: str, message: str,
     assert file in _told(name, path.parent)
 
 
-@pytest.mark.parametrize("outline", ["3 1 1 2 2", "0 1 1 2", "1 1 2 3 4 5 6", "2 1 1 2 2", "0 a 1 2 2", "0"])
+@pytest.mark.parametrize("outline", [
+    "3 1 1 2 2", "0 1 1 2", "1 1 2 3 4 5 6", "2 1 1 2 2", "0 a 1 2 2", "0",
+    "2 2 2 nan 20 20 20 9 9", "0 1 1 inf 2", "0 1 1 1_0 20", "0 1 1 ²0 20", "NA", "None", "nan"])  # fmt: skip
 def test_an_outline_of_no_known_kind(outline: str, damaged: Twin) -> None:
     root = damaged("object-cxr")
     first, second, *_ = (root / "dev.csv").read_text().splitlines()

@@ -200,6 +200,18 @@ def test_derm7pt_refuses_what_it_does_not_understand(damaged: Twin) -> None:
     assert "valid_indexes.csv is missing" in _told("derm7pt", root)
 
 
+def test_derm7pt_cases_are_in_the_order_the_lists_count_them(damaged: Twin) -> None:
+    root = damaged("derm7pt")
+    table = root / TABLE["derm7pt"]
+    before = load("derm7pt", root).table
+    _rewrite(table, lambda cases: cases.sort_values("derm"))
+    assert f"{table}, row " in (message := _told("derm7pt", root)) and "out of order" in message
+    _rewrite(table, lambda cases: cases.sort_values("case_num", key=lambda case: case.astype(int)))
+    pd.testing.assert_frame_equal(load("derm7pt", root).table, before)
+    _rewrite(table, lambda cases: cases.iloc[[*range(5), 6, 5, *range(7, len(cases))]])
+    assert "row 8: case 6 is out of order" in _told("derm7pt", root)
+
+
 def test_derm7pt_groups_every_diagnosis_of_the_owners() -> None:
     diagnoses = load_manifest("derm7pt").layout.diagnoses
     assert {name: len(texts) for name, texts in diagnoses.items()} == {"BCC": 1, "MEL": 6, "MISC": 5, "NEV": 8, "SK": 1}
@@ -245,6 +257,28 @@ def test_midas_finds_files_whatever_their_suffix_and_case(damaged: Twin) -> None
     assert (len(samples), samples.missing) == (IMAGES, 0)
     (root / "images").rename(root / "photographs")
     assert load("mra-midas", root).table["image"].str.startswith("photographs/").all()
+
+
+def test_midas_patients_and_controls_as_a_spreadsheet_saves_them(damaged: Twin) -> None:
+    root = damaged("mra-midas")
+    before, path = load("mra-midas", root).table, root / TABLE["mra-midas"]
+    number = "midas_record_id"
+    _rewrite(path, lambda t: t.assign(**{number: t[number].where(t.index % 2 == 0, t[number] + ".0")}))
+    _rewrite(path, lambda t: t.assign(midas_iscontrol=t["midas_iscontrol"].str.capitalize()))
+    _rewrite(path, lambda t: t.assign(midas_path=t["midas_path"] + "\n"))  # a cell of two lines
+    pd.testing.assert_frame_equal(load("mra-midas", root).table, before)
+
+
+def test_midas_files_that_differ_in_their_suffix_alone(damaged: Twin) -> None:
+    root = damaged("mra-midas")
+    before = load("mra-midas", root).table
+    one, other = sorted((root / "images").glob("*.jpg"))[:2]
+    shutil.copy(other, one.with_suffix(".png"))
+    pd.testing.assert_frame_equal(load("mra-midas", root).table, before)  # the table's own name goes first
+    one.rename(one.with_suffix(".jpeg"))
+    assert f"{one.name} may be images/{one.stem}.jpeg or images/{one.stem}.png" in _told("mra-midas", root)
+    shutil.copy(one.with_suffix(".jpeg"), one.with_suffix(".png"))
+    assert len(load("mra-midas", root)) == IMAGES
 
 
 def test_midas_reads_a_pathology_with_or_without_blanks(damaged: Twin) -> None:

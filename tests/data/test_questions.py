@@ -7,16 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
+import yaml
 from PIL import Image
 
 from nbcore.data import load
+from nbcore.data.check import check
 from nbcore.data.images import fit_square, read_image
 from nbcore.data.manifest import load_manifest
-from nbcore.data.masks import masks, rle_decode
+from nbcore.data.masks import has_outline, masks, rle_decode
 from nbcore.data.readers.cc_ccii import middle
 from nbcore.data.samples import RLE, Samples
 from nbcore.data.splits import assert_unseen, label_fraction, patient_order
+from nbcore.errors import UserError
+from nbcore.losses.segmentation import dice_per_image
 from nbcore.paths import MANIFESTS
+from nbcore.tasks.few_shot import draw_shots
+from nbcore.tasks.segmentation import balanced_rows
 
 Twin = Callable[[str], Path]
 
@@ -65,6 +73,42 @@ def test_mimic_test_list_wins(damaged: Twin) -> None:
     assert (table["split"] == "valid").any()
 
 
+def test_a_part_of_mimic_keeps_the_official_splits(damaged: Twin) -> None:
+    question = "Do I need the 4.6 TB of DICOM images, or is there a smaller MIMIC?"
+    assert asked("mimic-cxr", question).startswith("The JPG edition")
+    root = damaged("mimic-cxr")
+    whole = load("mimic-cxr", root)
+    for patient in whole.table["patient"].unique()[::3]:
+        for folder in root.glob(f"files/p*/p{patient}"):
+            shutil.rmtree(folder)
+    part = load("mimic-cxr", root)
+    assert 0 < part.missing == len(whole) - len(part)
+    kept = whole.table[whole.table["image"].isin(part.table["image"])]
+    assert part.table["split"].tolist() == kept["split"].tolist()
+
+
+def test_pairs_come_from_every_data_set_with_reports(twin: Twin) -> None:
+    assert asked("mimic-cxr", "Can I pre-train on something else than MIMIC?").startswith("Yes")
+    for name in ("openi", "padchest", "covid-chestxray"):
+        assert len(load(name, twin(name)).pairs()) > 0, name
+    with pytest.raises(UserError, match="has a report"):
+        load("rsna-pneumonia", twin("rsna-pneumonia")).pairs()
+    question = "What are Med-UniC's only_imp.npy, 200k_find_imp.csv and PDC_cleaned.csv, and M-FLAG's csv and npy?"
+    assert "not needed here" in asked("mimic-cxr", question)
+
+
+def test_shots_are_drawn_by_seed(twin: Twin) -> None:
+    assert "as in CoOp's code" in asked("dmid", "Which images are the 16 shots of each seed?")
+    samples = load("dmid", twin("dmid"))
+    train, valid = (samples.split(split).labels().argmax(axis=1) for split in ("train", "valid"))
+    drawn = [draw_shots(train, valid, 16, seed) for seed in (1, 1, 2)]
+    assert [rows.tolist() for rows in drawn[0]] == [rows.tolist() for rows in drawn[1]]
+    assert drawn[0][0].tolist() != drawn[2][0].tolist()
+    count = np.bincount(train)
+    assert np.bincount(train[drawn[0][0]]).tolist() == np.minimum(count, 16).tolist()
+    assert np.bincount(valid[drawn[0][1]]).max() <= 4
+
+
 def test_images_are_padded_not_cut() -> None:
     assert "padded with black" in asked("mimic-cxr", "To what size are the images brought, and how?")
     square = fit_square(np.full((40, 20), 200, np.uint8), 16)
@@ -101,6 +145,8 @@ def test_chexpert_views_tests_editions_and_parts(damaged: Twin) -> None:
     assert set(samples.subset(samples.table["split"] != "test").table["image"]) == set(frontal["train"])
 
     asked("chexpert", "How is CheXpert 5x200 made, and is it held out?")  # nothing but valid.csv is
+    named = samples.split("train").table.drop(columns="label:No Finding").filter(like="label:").fillna(0)
+    assert ((named == 1).sum(axis=1).eq(1) & (named == 0).sum(axis=1).eq(12)).any()  # as those of 5x200 are
     assert asked("chexpert", "Do I need the full-size images, or will CheXpert-v1.0-small do?").startswith("Either")
     (root / "CheXpert-v1.0").rename(root / "CheXpert-v1.0-small")
     assert len(load("chexpert", root)) == len(samples)
@@ -190,18 +236,59 @@ def test_lists_of_small_sets_are_kept() -> None:
 def test_siim_codes(damaged: Twin) -> None:
     root = damaged("siim-acr")
     before = load("siim-acr", root)
-    text = (root / "train-rle.csv").read_text("utf-8")
-    assert ", -1" in text and len(text.splitlines()) - 1 > len(before)
+    path = root / "stage_2_train.csv"
+    text = path.read_text("utf-8")
+    assert ",-1" in text and len(text.splitlines()) - 1 > len(before)
     assert "union" in asked("siim-acr", "Why has the table more rows than there are images?")
     assert asked("siim-acr", "What does -1 mean, with or without a blank before it?").startswith("No pneumothorax")
-    (root / "train-rle.csv").write_text(text.replace(", ", ","), encoding="utf-8")
+    path.write_text(text.replace(",", ", "), encoding="utf-8")
     assert labels_of(load("siim-acr", root), "Pneumothorax") == labels_of(before, "Pneumothorax")
-    assert asked("siim-acr", "Stage 1 or stage 2, train-rle.csv or stage_2_train.csv?").startswith("Both are read")
-    (root / "train-rle.csv").rename(root / "stage_2_train.csv")
-    (root / "dicom-images-train").rename(root / "stage_2_images")
-    assert len(load("siim-acr", root)) == len(before)
     assert asked("siim-acr", "How are the run lengths to be read?").startswith("Column by column")
     assert rle_decode("1 2 3 1", 4, 2).T.ravel().tolist() == [0, 1, 1, 0, 0, 0, 1, 0]
+
+
+def test_siim_stages_and_folders(damaged: Twin) -> None:
+    root = damaged("siim-acr")
+    complete = load("siim-acr", root)
+    top = complete.table["image"].str.partition("/")[0]
+    question = "In which folders are the images, and what is in stage_2_images/?"
+    assert asked("siim-acr", question).startswith("In dicom-images-train/ and dicom-images-test/")
+    assert set(top) == {"dicom-images-train", "dicom-images-test"}
+    (root / "stage_2_images").mkdir()
+    shutil.copy(complete.image_paths()[0], root / "stage_2_images" / "ID_0a0adf93f.dcm")
+    assert load("siim-acr", root).table.equals(complete.table)
+
+    assert asked("siim-acr", "Stage 1 or stage 2, train-rle.csv or stage_2_train.csv?").startswith("Stage 2")
+    heading, *rows = (root / "stage_2_train.csv").read_text("utf-8").splitlines()
+    first = set(complete.table.loc[top == "dicom-images-train", "study"])
+    rows = [row.replace(",", ", ") for row in rows if row.split(",")[0] in first]
+    (root / "train-rle.csv").write_text("\n".join([heading.replace(",", ", "), *rows]), encoding="utf-8")
+    assert load("siim-acr", root).table.equals(complete.table)
+    table = (root / "stage_2_train.csv").rename(root / "kept.csv")
+    stage_1 = load("siim-acr", root)
+    assert (set(stage_1.table["study"]), stage_1.missing) == (first, 0)
+
+    table.rename(root / "stage_2_train.csv")
+    shutil.rmtree(root / "dicom-images-test")
+    part = load("siim-acr", root)
+    assert (set(part.table["study"]), part.missing) == (first, len(complete) - len(first))
+    (root / "PHANTOM.json").unlink()
+    report = check("siim-acr", root, quick=True)
+    assert (report.verdict, report.exit_status) == (f"subset: {len(first)} of 12047", 0)
+    shutil.rmtree(root / "dicom-images-train")
+    with pytest.raises(UserError, match="the first would be dicom-images-train/"):
+        load("siim-acr", root)
+
+
+def test_siim_negatives_are_as_many_as_positives(twin: Twin) -> None:
+    train = load("siim-acr", twin("siim-acr")).split("train")
+    positive = has_outline(train)
+    assert asked("siim-acr", "Are images without pneumothorax learnt from?").startswith("As many as there are with one")
+    rows = balanced_rows(positive, 0)
+    assert positive[rows].mean() == 0.5 and positive[rows].sum() == positive.sum()
+    nothing = torch.full((2, 4, 4), -9.0)
+    nothing[1, 0, 0] = 9.0
+    assert dice_per_image(nothing, torch.zeros(2, 4, 4)).tolist() == [1, 0]
 
 
 def test_covidx_words_and_missing_images(damaged: Twin) -> None:
@@ -229,6 +316,46 @@ def test_covidx_words_and_missing_images(damaged: Twin) -> None:
     assert len(load("covidx", root)) == len(lines) - 1 + len(
         (root / "test_COVIDx9A.txt").read_text("utf-8").splitlines()
     )
+
+
+def test_covidx_of_cxr_4_is_refused_unless_it_is_named(damaged: Twin, tmp_path: Path) -> None:
+    root = damaged("covidx")
+    complete = load("covidx", root)
+    answer = asked("covidx", "Kaggle's copy has 84,818 images and a folder val/, is that the data set?")
+    assert answer.startswith("No, it is COVIDx CXR-4 of 2023")
+    lists = {split: (root / f"{split}_COVIDx9A.txt").read_text("utf-8") for split in ("train", "test")}
+    moved = set(complete.split("valid").table["image"].str.removeprefix("train/"))
+    rows = lists["train"].splitlines()
+    lists["val"] = "\n".join(row for row in rows if row.split()[1] in moved)
+    lists["train"] = "\n".join(row for row in rows if row.split()[1] not in moved)
+    (root / "val").mkdir()
+    for name in moved:
+        (root / "train" / name).rename(root / "val" / name)
+    for split, text in lists.items():
+        text = text.replace(" COVID-19 ", " positive ")
+        for name in (" normal ", " pneumonia "):
+            text = text.replace(name, " negative ")
+        (root / f"{split}.txt").write_text(text, encoding="utf-8")
+    with_lists = load("covidx", root)  # those of V9A are still there
+    assert (len(with_lists), with_lists.missing) == (len(complete) - len(moved), len(moved))
+
+    (root / "train_COVIDx9A.txt").unlink()
+    (root / "PHANTOM.json").unlink()
+    with pytest.raises(UserError, match=r"train.txt, val.txt, test.txt\) are those of COVIDx CXR-4, not of covidx V9A"):
+        load("covidx", root)
+    report = check("covidx", root, quick=True)
+    assert (report.verdict, report.exit_status) == ("broken", 1) and "COVIDx CXR-4" in report.to_text()
+
+    raw = yaml.safe_load((MANIFESTS / "covidx.yaml").read_text("utf-8"))
+    raw["layout"]["editions"] = [raw["layout"]["others"]["COVIDx CXR-4"]]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    own = load(tmp_path / "mine.yaml", root)
+    assert len(own) == len(complete)
+    assert set(own.split("valid").table["image"]) == {f"val/{name}" for name in moved}
+    assert set(own.split("test").table["image"]) == set(complete.split("test").table["image"])
+
+    (root / "val.txt").unlink()  # what remains is taken for CXR-3
+    assert len(load("covidx", root)) == len(complete) - len(moved)
 
 
 def test_object_cxr_boxes_and_test_images(damaged: Twin) -> None:
@@ -369,9 +496,9 @@ def test_breast_classes_and_masks(damaged: Twin) -> None:
     table = load("busi", root).table
     outlined = table[table["mask"].str.endswith(".png")].iloc[0]
     first = root / outlined["mask"]
-    Image.fromarray(np.uint8(255) * (read_image(first) == 0)).crop((0, 0, 32, 4)).resize((32, 32)).save(
-        first.with_name(first.name.replace("_mask", "_mask_1"))
-    )
+    other = np.zeros_like(read_image(first))
+    other[:4] = 255
+    Image.fromarray(other).save(first.with_name(first.name.replace("_mask", "_mask_1")))
     drawn = [read_image(file) > 0 for file in sorted(first.parent.glob(f"{first.stem}*.png"))]
     assert len(drawn) == 2
     table = load("busi", root).table

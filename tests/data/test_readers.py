@@ -384,3 +384,139 @@ def test_chexpert_without_a_frontal_image(damaged: Twin) -> None:
     path = next(root.rglob("train.csv"))
     path.write_text(path.read_text().replace(",Frontal,", ",,"))
     assert f"{path} names no image with Frontal/Lateral 'Frontal'" in _told("chexpert", root)
+
+
+# --- ids and labels that are written otherwise, or belong elsewhere
+
+
+MIMIC = {name: f"mimic-cxr-2.0.0-{name}.csv.gz" for name in ("metadata", "split", "chexpert")}
+
+
+def _rewrite(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    change(pd.read_csv(path, dtype=str, keep_default_na=False)).to_csv(path, index=False)
+
+
+def _sectioned(root: Path, spelling: str, share: int = 1) -> pd.Series:
+    """Write a sectioned table of the studies of every `share`th image; returns these studies."""
+    study = load("mimic-cxr", root).table["study"][::share].drop_duplicates()
+    text = "the lungs are\nclear in " + study
+    table = pd.DataFrame({"study": study.map(spelling.format), "impression": text, "findings": "", "comparison": ""})
+    table.to_csv(root / "mimic_cxr_sectioned.csv", index=False)
+    return study
+
+
+@pytest.mark.parametrize("name", MIMIC)
+@pytest.mark.parametrize("spelling", ["{}.0", " {}", "{} ", "s{}"])
+def test_mimic_numbers_as_a_spreadsheet_saves_them(name: str, spelling: str, damaged: Twin) -> None:
+    root = damaged("mimic-cxr")
+    before = load("mimic-cxr", root).table
+    _rewrite(root / MIMIC[name], lambda t: t.assign(study_id=t["study_id"].map(spelling.format)))
+    pd.testing.assert_frame_equal(load("mimic-cxr", root).table, before)
+
+
+@pytest.mark.parametrize("spelling", ["s{}", "S{}", "{}.0", "s{}.txt", " s{}"])
+def test_mimic_sections_are_found_however_the_study_is_spelt(spelling: str, damaged: Twin) -> None:
+    root = damaged("mimic-cxr")
+    _sectioned(root, spelling)
+    table = load("mimic-cxr", root).table
+    assert (table["report"] == "the lungs are clear in " + table["study"]).all()
+
+
+def test_mimic_sections_of_some_reports_only(damaged: Twin) -> None:
+    root = damaged("mimic-cxr")
+    told = _sectioned(root, "s{}", share=9)
+    table = load("mimic-cxr", root).table
+    assert ((table["report"] != "") == table["study"].isin(told)).all()
+
+
+def test_mimic_tables_that_do_not_belong_together(damaged: Twin) -> None:
+    root = damaged("mimic-cxr")
+    whole = {name: (root / file).read_bytes() for name, file in MIMIC.items()}
+
+    def told(name: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> str:
+        _rewrite(root / MIMIC[name], change)
+        message = _told("mimic-cxr", root)
+        (root / MIMIC[name]).write_bytes(whole[name])
+        return message
+
+    def shifted(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(study_id=(table["study_id"].astype(int) + 10**8).astype(str))
+
+    assert "0 studies in common" in told("chexpert", shifted)
+    reversed_ = told("chexpert", lambda t: t.assign(study_id=t["study_id"].to_numpy()[::-1]))
+    assert "gives the study" in reversed_ and "the subject_id" in reversed_
+    rolled = told("metadata", lambda t: t.assign(study_id=np.roll(t["study_id"], 1)))
+    assert f"{MIMIC['split']} gives the image" in rolled and "the study_id" in rolled
+    assert f"{MIMIC['split']} gives the image" in told("split", shifted)
+    for odd in ("abc", "", "x" * 300, "9" * 300):
+        message = told("metadata", lambda t, odd=odd: t.assign(study_id=t["study_id"].where(t.index != 4, odd)))
+        assert f"row 6: {odd[:80]!r} is no study_id" in message
+    message = told("metadata", lambda t: t.assign(dicom_id=t["dicom_id"].where(t.index != 4, "")))
+    assert "row 6 has no dicom_id" in message
+    labels = list(load_manifest("mimic-cxr").classes)
+    assert "has no label of any study" in told("chexpert", lambda t: t.assign(**dict.fromkeys(labels, "")))
+    for spelling, reason in {"s1{}": "metadata have 0 studies in common", "study {}": "is no study"}.items():
+        _sectioned(root, spelling)
+        assert reason in _told("mimic-cxr", root)
+        (root / "mimic_cxr_sectioned.csv").unlink()
+    (root / "mimic_cxr_sectioned.csv").write_text('study,impression,findings\ns50000001,"a,b\ns50000002,c",d\n')
+    assert "a quote in the row of 's50000001' hides rows below it" in _told("mimic-cxr", root)
+
+
+def test_mimic_views_in_small_letters(damaged: Twin) -> None:
+    root = damaged("mimic-cxr")
+    before = load("mimic-cxr", root).table
+    _rewrite(root / MIMIC["metadata"], lambda t: t.assign(ViewPosition=t["ViewPosition"].str.lower() + " "))
+    pd.testing.assert_frame_equal(load("mimic-cxr", root).table, before)
+
+
+def test_chexpert_tables_that_have_changed_places(damaged: Twin) -> None:
+    root = damaged("chexpert")
+    train, valid = (root / "CheXpert-v1.0" / f"{name}.csv" for name in ("train", "valid"))
+    before, whole = load("chexpert", root).table, train.read_text()
+    train.write_text(whole.replace(",Frontal,", ",frontal ,"))
+    pd.testing.assert_frame_equal(load("chexpert", root).table, before)
+    train.write_text(valid.read_text())
+    valid.write_text(whole)
+    message = _told("chexpert", root)
+    assert f"{train} names 'CheXpert-v1.0/valid/" in message and "have the tables changed places?" in message
+
+
+def test_covid_words_and_ids_are_read_however_they_are_written(damaged: Twin) -> None:
+    root = damaged("covid-chestxray")
+    before, path = load("covid-chestxray", root).table, root / "metadata.csv"
+    _rewrite(path, lambda t: t.assign(finding=t["finding"].str.lower() + " ", modality=t["modality"].str.upper()))
+    pd.testing.assert_frame_equal(load("covid-chestxray", root).table, before)
+    _rewrite(path, lambda t: t.assign(patientid=t["patientid"].where(t.index % 2 == 0, t["patientid"] + ".0")))
+    pd.testing.assert_frame_equal(load("covid-chestxray", root).table, before)
+    for lost in ("7", ""):
+        _rewrite(path, lambda t, lost=lost: t.assign(finding=lost))
+        message = _told("covid-chestxray", root)
+        assert f"no finding is one of COVID-19, Pneumonia, No Finding; the first is {lost!r}" in message
+
+
+def test_covid_notes_may_be_of_several_lines(damaged: Twin) -> None:
+    root = damaged("covid-chestxray")
+    before = load("covid-chestxray", root).table
+    _rewrite(root / "metadata.csv", lambda t: t.assign(clinical_notes=t["clinical_notes"].str.replace(" ", "\n", n=1)))
+    pd.testing.assert_frame_equal(load("covid-chestxray", root).table, before)
+
+
+def test_kermany_in_a_folder_of_its_own_name(damaged: Twin) -> None:
+    root = damaged("kermany")
+    before = load("kermany", root).table
+    (root / "chest_xray").rename(root / "inner")
+    (root / "chest_xray").mkdir()
+    (root / "inner").rename(root / "chest_xray" / "chest_xray")  # as Kaggle's archive has it, beside an upper copy
+    after = load("kermany", root).table
+    pd.testing.assert_frame_equal(after.drop(columns="image"), before.drop(columns="image"))
+    assert (after["image"] == "chest_xray/" + before["image"]).all()
+    assert load_manifest("kermany").seems_present(root)
+
+
+def test_kermany_class_folders_in_small_letters(damaged: Twin) -> None:
+    root = damaged("kermany")
+    before = load("kermany", root).table
+    (root / "chest_xray" / "train" / "NORMAL").rename(root / "chest_xray" / "train" / "normal")
+    after = load("kermany", root).table
+    pd.testing.assert_frame_equal(after.drop(columns="image"), before.drop(columns="image"))

@@ -1,5 +1,6 @@
 """Splits: whole patients, exact counts, nested fractions, published lists."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nbcore.data import load
+from nbcore.data.check import check
 from nbcore.data.manifest import load_manifest
 from nbcore.data.samples import Samples
 from nbcore.data.splits import assert_disjoint, assign_splits, label_fraction, patient_order, patient_split
@@ -173,6 +176,41 @@ def test_a_list_of_another_data_set_or_without_its_column_is_refused(tmp_path: P
     (tmp_path / "testSet_SubjID.csv").write_text("")
     with pytest.raises(UserError, match="is empty"):
         assign_splits(patients, official, chexpert, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "tested"),
+    [
+        (",PatientID\n0,9\n1,10\n2,8\n", "8 9 10"),
+        ("Age,Patient ID\n3,9\n4,10\n", "9 10"),
+        ("9,\n10,\n", "9 10"),
+        ("PatientID,\n9,\n", "9"),
+        ("0,9\n1,10\n", ""),
+        ("Age,Number\n3,9\n4,10\n", ""),
+        ("subject_id,PatientID\n3,9\n", ""),
+    ],
+)
+def test_a_list_of_several_columns_says_which_is_the_patient_s(text: str, tested: str, tmp_path: Path) -> None:
+    patients = pd.Series([f"patient{i:05d}" for i in range(100)])
+    (tmp_path / "testSet_SubjID.csv").write_text(text)
+    given = patients, patients.map(lambda _: "train"), load_manifest("chexpert"), tmp_path
+    if tested:
+        split = assign_splits(*given)
+        assert patients[split == "test"].str[7:].astype(int).tolist() == [int(number) for number in tested.split()]
+    else:
+        with pytest.raises(UserError, match=r"has 2 columns, of which (none|2) is called as patients are"):
+            assign_splits(*given)
+
+
+@pytest.mark.parametrize("change", [str.upper, lambda word: {"test": "testing"}.get(word, word), lambda word: ""])
+def test_an_unknown_split_is_no_split(change: Callable[[str], str], damaged: Callable[[str], Path]) -> None:
+    root = damaged("mimic-cxr")
+    (path,) = root.glob("mimic-cxr-2.0.0-split.csv.gz")
+    table = pd.read_csv(path, dtype=str)
+    table.assign(split=table["split"].map(change)).to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"mimic-cxr: the split of files/.* which is none: fetch the table"):
+        load("mimic-cxr", root)
+    assert check("mimic-cxr", root, quick=True).verdict == "broken"
 
 
 def test_the_seeded_split_of_a_large_table_is_quick_and_exact() -> None:

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pycocotools import mask as coco
 
 from nbcore.data import load
 from nbcore.data.images import read_image
 from nbcore.data.manifest import Manifest, load_manifest
-from nbcore.data.masks import masks
+from nbcore.data.masks import masks, rle_decode
 from nbcore.data.phantom import chest, world
 from nbcore.data.phantom.twins import write_twin
 from nbcore.data.samples import Samples
@@ -202,7 +203,10 @@ def test_the_rule_needs_patients_to_draw_from_and_a_reader_that_knows_it(damaged
 def test_padchest_mistakes_are_told_with_their_row(damaged: Twin) -> None:
     root = damaged("padchest")
     table = _rows(root)
-    for told in ("cardiomegaly", "['cardiomegaly'", "'cardiomegaly'", "[1]"):
+    for told in (
+        *("cardiomegaly", "['cardiomegaly'", "'cardiomegaly'", "[1]", "[{[]}]", "['a', ['b']]", "{'a'}", "[f'a']"),
+        *("['pneumonia' 'nodule']", "['pneumonia',, 'nodule']", "['\\x']", f"[{'-' * 150}1]"),
+    ):
         changed = table.copy()
         changed.loc[4, "Labels"] = told
         _edit(root, changed)
@@ -218,6 +222,36 @@ def test_padchest_mistakes_are_told_with_their_row(damaged: Twin) -> None:
     _edit(root, table)
     wrong = manifest.model_copy(update={"layout": layout})
     assert "layout.findings: no class 'pnumonia' (did you mean 'pneumonia'?)" in _told(wrong, root, UsageError)
+
+
+@pytest.mark.parametrize("deep", [f"[{'-' * 20000}1]", "(" * 5000 + ")" * 5000, "[" * 5000 + "]" * 5000])
+def test_padchest_labels_nested_without_end(deep: str, damaged: Twin) -> None:
+    root = damaged("padchest")
+    table = _rows(root)
+    table.loc[4, "Labels"] = deep
+    _edit(root, table)
+    message = _told("padchest", root)
+    assert f"{TABLE}, row 6: " in message and len(message) < 500
+
+
+def test_padchest_labels_and_folders_as_others_write_them(damaged: Twin) -> None:
+    root = damaged("padchest")
+    before, table = load("padchest", root).table, _rows(root)
+    _edit(root, table.assign(Labels=table["Labels"].str.upper(), ImageDir=table["ImageDir"] + ".0"))
+    pd.testing.assert_frame_equal(load("padchest", root).table, before)
+    _edit(root, table.assign(Report=table["Report"].str.replace(" . ", " .\n", regex=False)))
+    lines = load("padchest", root).table
+    pd.testing.assert_frame_equal(lines.drop(columns="report"), before.drop(columns="report"))
+    assert (lines["report"].str.split() == before["report"].str.split()).all()
+
+
+def test_padchest_takes_an_image_from_the_folder_of_its_archive(damaged: Twin) -> None:
+    root = damaged("padchest")
+    before = load("padchest", root)
+    one, other = before.image_paths()[:2]
+    (root / "-1").mkdir()
+    shutil.copy(one, root / "-1" / other.name)
+    pd.testing.assert_frame_equal(load("padchest", root).table, before.table)
 
 
 def test_padchest_in_latin_1_is_told_with_its_row(damaged: Twin) -> None:
@@ -270,6 +304,65 @@ def test_chexlocalize_without_outlines_and_with_its_own_folder_as_root(damaged: 
     shutil.rmtree(root / "CheXlocalize")
     assert (load("chexlocalize", root).table["mask"] == "").all()
     assert (load("chexlocalize", root / "CheXpert").labels() == labels).all()
+
+
+def _outline(root: Path, image: Path, outline: dict) -> None:
+    """Give an image this outline."""
+    key = image.relative_to(root / "CheXpert" / "test").with_suffix("").as_posix().replace("/", "_")
+    outlines = root / "CheXlocalize" / "gt_segmentations_test.json"
+    told = json.loads(outlines.read_text())
+    told[key]["Pleural Effusion"] = outline
+    outlines.write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (16, 16), (20, 20), (45, 46)])
+def test_chexlocalize_outlines_follow_a_resized_image(size: tuple[int, int], damaged: Twin) -> None:
+    root = damaged("chexlocalize")
+    region = np.zeros((SIZE, SIZE), np.uint8)
+    region[6:30, 8:16] = 1
+    runs = coco.encode(np.asfortranarray(region))
+    row = 5
+    path = load("chexlocalize", root).image_paths()[row]
+    _outline(root, path, {"size": runs["size"], "counts": runs["counts"].decode()})
+    before = load("chexlocalize", root)
+    assert (masks(before.subset([row]), SIZE)[0] == region).all()
+    Image.open(path).resize(size).save(path)
+    after = load("chexlocalize", root)
+    rows, columns = np.nonzero(masks(after.subset([row]), SIZE)[0])
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    assert np.abs(np.subtract([top, bottom, left, right], [6, 30, 8, 16])).max() <= 1
+    assert len(rows) == (bottom - top) * (right - left)
+    others = before.table.index != row
+    pd.testing.assert_frame_equal(after.table[others], before.table[others])
+
+
+def test_chexlocalize_outlines_of_other_pictures(damaged: Twin) -> None:
+    root = damaged("chexlocalize")
+    runs = coco.encode(np.eye(32, dtype=np.uint8, order="F"))
+    row = 5
+    path = load("chexlocalize", root).image_paths()[row]
+    _outline(root, path, {"size": [32, 32], "counts": runs["counts"].decode()})
+    Image.new("L", (48, 32)).save(path)
+    message = _told("chexlocalize", root)
+    assert f"the outline of {path} is of a picture of 32 x 32 pixels, the image has 48 x 32" in message
+    runs = coco.encode(np.asfortranarray(np.eye(32, 48, dtype=np.uint8)))
+    for size in ([32, 48], [48, 32]):
+        _outline(root, path, {"size": size, "counts": runs["counts"].decode()})
+        if size == [32, 48]:
+            assert (rle_decode(load("chexlocalize", root).table["mask"][row][4:], *size) == np.eye(*size)).all()
+        else:
+            assert "is of a picture of 32 x 48 pixels, the image has 48 x 32" in _told("chexlocalize", root)
+    runs = coco.encode(np.zeros((7, 7), np.uint8, "F"))
+    _outline(root, path, {"size": [7, 7], "counts": runs["counts"].decode()})
+    assert load("chexlocalize", root).table["mask"][row] == ""  # nothing has no size
+    outlines = root / "CheXlocalize" / "gt_segmentations_test.json"
+    told = json.loads(outlines.read_text())
+    for change in ((lambda name: f"{name}.jpg"), (lambda name: name.replace("patient", "patient9"))):
+        outlines.write_text(json.dumps({change(name): classes for name, classes in told.items()}))
+        assert f"{outlines} outlines none of the images of test_labels.csv" in _told("chexlocalize", root)
+    for some in ({}, dict(list(told.items())[:3])):  # the owner's own has three images in four
+        outlines.write_text(json.dumps(some))
+        assert len(load("chexlocalize", root)) == IMAGES
 
 
 def test_chexlocalize_mistakes(damaged: Twin) -> None:

@@ -34,7 +34,7 @@ from nbcore.data.readers import (
 from nbcore.data.samples import COLUMNS, Samples
 from nbcore.data.splits import assert_disjoint, assign_splits
 from nbcore.data.strict_rows import strict_rows
-from nbcore.data.tables import list_files, require_folder
+from nbcore.data.tables import is_file, list_files, require_folder
 from nbcore.errors import UsageError, UserError
 
 MARKER = "PHANTOM.json"  # a root that holds it is a twin
@@ -111,7 +111,7 @@ def read_present(manifest: Manifest, root: Path, needs_train: bool = True) -> Re
         )
     absent, frame = frame.loc[~present, "image"], frame[present].reset_index(drop=True)
     table = frame[[*COLUMNS, *(f"label:{name}" for name in manifest.classes)]]
-    phantom = (root / MARKER).is_file()
+    phantom = twin_record(root) is not None
     fixed = None if phantom else fixed_for(manifest, table["study"])  # a twin's names are those of other pictures
     official = tuple(table["split"].unique())
     known = (manifest, root, frame.get("testable"), fixed)
@@ -155,12 +155,15 @@ def assert_consistent(samples: Samples) -> None:
 def twin_record(root: str | Path) -> dict | None:
     """What `write_twin` noted of the twin in `root`; None for real data. UserError for a damaged marker."""
     marker = Path(root) / MARKER
-    if not marker.is_file():
+    if not is_file(marker):
         return None
     try:
-        return json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record = json.loads(marker.read_text(encoding="utf-8"))
+        if type(record["images"]) is not int or record["images"] < 1:
+            raise ValueError(record["images"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{marker} is damaged: write the twin again") from error
+    return record
 
 
 def _files_below(root: Path, images: pd.Series) -> set[str]:

@@ -2,16 +2,17 @@
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from nbcore.data.images import read_image
+from nbcore.data.images import image_size
 from nbcore.data.manifest import Manifest
-from nbcore.data.masks import rle_encode
+from nbcore.data.masks import NO_RUNS, read_mask, rle_encode
 from nbcore.data.samples import RLE
-from nbcore.data.tables import first_folder, list_files, readable, tidy
+from nbcore.data.tables import first_folder, is_file, list_files, readable, tidy
 from nbcore.errors import UserError
 
 _PARTS = {"train": "train", "val": "valid", "test": "test"}  # a list's name of a split -> ours
@@ -34,8 +35,8 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     if table.empty:
         places = " or ".join(dict.fromkeys(f"{home}{folder}" for folder in folders))
         raise UserError(f"{manifest.name}: no {layout.suffix} images under {root}: expected some in {places}")
-    table["name"] = table["image"].map(lambda image: PurePosixPath(image).name)
-    listed = next((root / file for file in layout.splits if (root / file).is_file()), None)
+    table["name"] = table["image"].map(lambda image: PurePosixPath(image).stem + layout.suffix)
+    listed = next((root / file for file in layout.splits if is_file(root / file)), None)
     table = table.assign(split="train") if listed is None else _as_listed(table, listed, root, home)
     given = table["class"]
     return tidy(
@@ -52,26 +53,48 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
 def _of_class(manifest: Manifest, root: Path, home: str, name: str) -> list[tuple[str, str, str]]:
     """Image, class and mask of each image of a class."""
     layout = manifest.layout
-    pattern = re.compile(layout.mask_pattern)
-    images, masks = [], {}
+    pattern = re.compile(layout.mask_pattern, re.IGNORECASE)
+    images, masks = {}, {}
     for file in sorted(file for folder in layout.classes[name] for file in list_files(root, home + folder)):
-        if file.endswith(layout.suffix):
+        if file.lower().endswith(layout.suffix):
             if found := pattern.search(file):
                 masks.setdefault(file[: found.start()], []).append(file)
             else:
-                images.append(file)
+                images[file] = file[: -len(layout.suffix)]
     outlined = name != layout.normal
     return [
-        (image, name, _told(root, masks.get(image.removesuffix(layout.suffix), [])) if outlined else "")
-        for image in images
+        (image, name, _told(root, image, masks.get(images[image], [])) if outlined else "")
+        for image in _named(manifest, root, name, list(images))
     ]
 
 
-def _told(root: Path, masks: list[str]) -> str:
-    """The mask column of an image with these files."""
+def _named(manifest: Manifest, root: Path, name: str, images: list[str]) -> list[str]:
+    """Those called "<class> (N)", or all of a copy that calls none so; UserError for one called after another class."""
+    called = [re.fullmatch(r"(.+) \(\d+\)", PurePosixPath(image).stem) for image in images]
+    for image, found in zip(images, called):
+        if found and found[1] != name and found[1] in manifest.classes:
+            raise UserError(
+                f"{manifest.name}: {root / image} is called {found[1]} and lies among the {name} ones: move it to its "
+                f"own class, or fetch it again"
+            )
+    return [image for image, found in zip(images, called) if found and found[1] == name] or images
+
+
+def _told(root: Path, image: str, masks: list[str]) -> str:
+    """The mask column of an image with these files; one that cannot be united with the others is told alone."""
     if len(masks) < 2:
         return "".join(masks)
-    return RLE + ";".join(rle_encode(read_image(root / mask) > 0) for mask in masks)
+    codes = []
+    for mask in masks:
+        with suppress(UserError):  # whoever opens the two is told what is wrong
+            if is_file(root / mask) and is_file(root / image):  # a pipe would be waited for
+                region = read_mask(root / mask)
+                if region.shape == image_size(root / image):
+                    codes.append(rle_encode(region))
+                    continue
+        return mask
+    codes = [code for code in codes if code != NO_RUNS]
+    return RLE + ";".join(codes) if codes else masks[0]
 
 
 def _as_listed(table: pd.DataFrame, path: Path, root: Path, home: str) -> pd.DataFrame:

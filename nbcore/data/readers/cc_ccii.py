@@ -15,13 +15,14 @@ from nbcore.errors import UsageError, UserError
 def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     """A row a slice that is taken (see `middle`), in order of patient, scan and slice; exactly one class is 1.
 
-    A patient is known by number, whichever class folder names it, so that nobody can be in two splits; a scan that lies
-    in two places of one class is read once. Raises UserError for a class without slices.
+    The owner numbers patients and scans through all classes, so a patient is known by number, whichever class folder
+    names it; a scan that lies in two places of one class, in parts or twice, is united. Raises UserError for a class
+    without slices, or a scan in two classes.
     """
     layout = manifest.layout
     if {*layout.class_folders} != {*manifest.classes}:
         raise UsageError(f"{manifest.name}: layout.class_folders must name the folders of each class, and no other")
-    rows = []
+    rows, owner = [], {}
     for name, patterns in layout.class_folders.items():
         scans = _scans(root, patterns, layout.suffixes)
         if not scans:
@@ -29,6 +30,12 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
                 f"{manifest.name}: no slices of {name} under {root}: expected {patterns[0]}/<patient>/<scan>/<slice>"
                 f"{layout.suffixes[0]}; is this the right root?"
             )
+        for key in scans:
+            if key in owner:
+                raise UserError(
+                    f"the scan {'/'.join(key)} under {root} is one of {owner[key]} and of {name}: remove the wrong one"
+                )
+            owner[key] = name
         for (patient, scan), slices in scans.items():
             rows += [(patient, scan, image, name) for image in middle(slices, layout.slices_per_scan)]
     rows.sort(key=lambda row: (_natural(row[0]), _natural(row[1])))
@@ -52,20 +59,23 @@ def middle(slices: Sequence[str], count: int) -> list[str]:
 
 
 def _scans(root: Path, patterns: Sequence[str], suffixes: tuple[str, ...]) -> dict[tuple[str, str], list[str]]:
-    """(patient, scan) -> its slices as paths under `root`, in the order of their numbers."""
-    scans: dict[tuple[str, str], list[str]] = {}
+    """(patient, scan) -> its slices as paths under `root`, in the order of their numbers, each once."""
+    scans: dict[tuple[str, str], dict[str, str]] = {}
     for pattern in patterns:
         for folder in sorted(path.relative_to(root).as_posix() for path in root.glob(pattern) if path.is_dir()):
-            here: dict[tuple[str, str], list[str]] = {}
-            for image in list_files(root, folder):
+            for image in sorted(list_files(root, folder)):
                 inside = image[len(folder) + 1 :].split("/")
                 if len(inside) == 3 and image.lower().endswith(suffixes):
-                    here.setdefault((inside[0], inside[1]), []).append(image)
-            for scan, images in here.items():
-                scans.setdefault(scan, sorted(images, key=_natural))
-    return scans
+                    scan = scans.setdefault((_plain(inside[0]), _plain(inside[1])), {})
+                    scan.setdefault(inside[2].rpartition(".")[0], image)
+    return {scan: [slices[name] for name in sorted(slices, key=_natural)] for scan, slices in scans.items()}
+
+
+def _plain(number: str) -> str:
+    """36 of 036."""
+    return number.lstrip("0") or "0" if number.isdecimal() else number
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
     """Orders 2 before 10."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]

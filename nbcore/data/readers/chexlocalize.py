@@ -1,15 +1,19 @@
 """CheXlocalize: CheXpert's test set, a frontal image a study, with radiologists' labels and outlines."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from nbcore.data.images import image_size
 from nbcore.data.layouts import ChexlocalizeLayout
 from nbcore.data.manifest import Manifest
-from nbcore.data.masks import NO_RUNS, rle_encode
+from nbcore.data.masks import NO_RUNS, rle_decode, rle_encode
 from nbcore.data.samples import RLE
-from nbcore.data.tables import first_folder, label_columns, read_table, readable, tidy
+from nbcore.data.tables import first_folder, is_file, label_columns, read_table, readable, tidy
 from nbcore.errors import UsageError, UserError
 from nbcore.validation import nearest
 
@@ -33,22 +37,30 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     chosen = view.dropna().groupby(study).idxmin().sort_values()
     if chosen.empty:
         raise UserError(f"{path} names no frontal image ({layout.frontal}): fetch it again")
+    stem = study + "_" + table[layout.path].str.extract(r"([^/]+)\.\w+$", expand=False)
+    outlines = _outlines(layout, root, set(stem))
     table = table.loc[chosen].reset_index(drop=True)
-    stem = chosen.index + "_" + table[layout.path].str.extract(r"([^/]+)\.\w+$", expand=False)
+    image = prefix + table[layout.path]
+    stem = stem.loc[chosen].to_numpy()
     return tidy(
         len(table),
-        image=prefix + table[layout.path],
+        image=image,
         patient=owner.loc[chosen, 0].to_numpy(),
         study=chosen.index,
         split="test",
-        mask=stem.map(_outlines(layout, root)).fillna(""),
+        mask=[_told(outlines.get(key), root / file) for key, file in zip(stem, image)],
         **label_columns(table, manifest.classes, path),
     )
 
 
-def _outlines(layout: ChexlocalizeLayout, root: Path) -> dict[str, str]:
-    """Image ("patient1_study1_view1_frontal") -> the outline of the one class, where it has one, as Samples hold it."""
-    path = next((root / name for name in layout.outlines if (root / name).is_file()), None)
+class _Outline(NamedTuple):
+    code: str  # of `masks.rle_decode`
+    size: tuple[int, int]  # (H, W) of the picture it was drawn on
+
+
+def _outlines(layout: ChexlocalizeLayout, root: Path, images: set[str]) -> dict[str, _Outline]:
+    """Image ("patient1_study1_view1_frontal") -> the outline of the one class, where it has one."""
+    path = next((root / name for name in layout.outlines if is_file(root / name)), None)
     if path is None:
         return {}
     from pycocotools import mask as coco
@@ -57,16 +69,41 @@ def _outlines(layout: ChexlocalizeLayout, root: Path) -> dict[str, str]:
         told = json.loads(path.read_text("utf-8-sig"))
     if not isinstance(told, dict):
         raise UserError(f"{path} does not hold outlines by image: fetch it again")
-    codes = {}
+    if told and not images & set(told):
+        raise UserError(
+            f"{path} outlines none of the images of {layout.table}, but {next(iter(told))[:80]!r}: fetch both again"
+        )
+    outlines = {}
     for image, classes in told.items():
         try:
             outline = classes[layout.outlined]
             height, width = outline["size"]
             if not 0 < height * width <= _MOST_PIXELS:
                 raise ValueError(outline["size"])
-            code = rle_encode(coco.decode({"size": [height, width], "counts": outline["counts"].encode()}))
+            mask = coco.decode({"size": [height, width], "counts": outline["counts"].encode()})  # (H, W)
         except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
             raise UserError(f"{path}: {image!r} has no outline of {layout.outlined!r}: fetch it again") from error
-        if code != NO_RUNS:
-            codes[image] = RLE + code
-    return codes
+        if mask.any():
+            outlines[image] = _Outline(rle_encode(mask), mask.shape)
+    return outlines
+
+
+def _told(outline: _Outline | None, path: Path) -> str:
+    """The mask column of an image; where it was resized, so is its outline."""
+    if outline is None:
+        return ""
+    size = outline.size
+    with suppress(UserError):  # whoever opens an image that cannot be read is told
+        if is_file(path):  # a pipe would be waited for
+            size = image_size(path)
+    (high, wide), (height, width) = outline.size, size
+    if (high, wide) == (height, width):
+        return RLE + outline.code
+    if abs(high * width - wide * height) > max(high, wide, height, width):  # more than rounding to pixels
+        raise UserError(
+            f"the outline of {path} is of a picture of {wide} x {high} pixels, the image has {width} x {height}: fetch "
+            f"the outlines and the image again"
+        )
+    rows, columns = ((2 * np.arange(n) + 1) * of // (2 * n) for n, of in ((height, high), (width, wide)))
+    code = rle_encode(rle_decode(outline.code, high, wide)[np.ix_(rows, columns)])
+    return "" if code == NO_RUNS else RLE + code

@@ -26,10 +26,12 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     prefix = first_folder(root, layout.folders, layout.splits, manifest.name)
     rows = []
     for folder, split in layout.splits.items():
+        place = f"{prefix}{folder}/"
+        files = sorted(list_files(root, place[:-1]))
         for name in manifest.classes:
-            place = f"{prefix}{folder}/{layout.class_folders.get(name, name)}"
-            for image in sorted(list_files(root, place)):
-                if image.lower().endswith(layout.suffixes):
+            inside = f"{place}{layout.class_folders.get(name, name)}/".lower()
+            for image in files:
+                if image.lower().startswith(inside) and image.lower().endswith(layout.suffixes):
                     rows.append((image, split, name))
     if not rows:
         raise UserError(f"{manifest.name}: no {' or '.join(layout.suffixes)} images under {root / prefix}")

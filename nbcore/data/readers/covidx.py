@@ -1,4 +1,4 @@
-"""COVIDx CXR: images of several collections in train/ and test/, told by a list each."""
+"""COVIDx CXR: images of several collections in a folder a split, told by a list each."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 
 from nbcore.data.layouts import CovidxLayout
 from nbcore.data.manifest import Manifest
-from nbcore.data.tables import readable, tidy, unique_rows
+from nbcore.data.tables import is_file, readable, tidy, unique_rows
 from nbcore.errors import UsageError, UserError
 from nbcore.validation import nearest
 
@@ -21,7 +21,7 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     layout = manifest.layout
     for name in {name for meant in layout.classes.values() for name in meant} - set(manifest.classes):
         raise UsageError(f"{manifest.name}: layout.classes: no class {name!r}{nearest(name, list(manifest.classes))}")
-    edition = _edition(layout, root, manifest.name)
+    edition = _edition(manifest, root)
     rows = [row for split, file in edition.items() for row in _lines(layout, root / file, split)]
     table = pd.DataFrame(rows, columns=["patient", "image", "class", "split"])
     unique_rows(table[["image", "split", "class"]], ["image", "split"], f"the list of {manifest.name} under {root}")
@@ -40,13 +40,32 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     )
 
 
-def _edition(layout: CovidxLayout, root: Path, data_set: str) -> dict[str, str]:
-    """The first edition of which all lists are there: lists of two editions share images between train and test."""
+def _edition(manifest: Manifest, root: Path) -> dict[str, str]:
+    """The first edition of which all lists are there: lists of two editions share images between train and test.
+
+    An edition whose lists are but some of those of another one, and all of those are there, is that other one.
+    """
+    layout = manifest.layout
     for edition in layout.editions:
-        if all((root / file).is_file() for file in edition.values()):
+        if _all_here(root, edition):
+            for name, other in layout.others.items():
+                if set(edition.values()) < set(other.values()) and _all_here(root, other):
+                    raise UserError(
+                        f"the lists under {root} ({', '.join(other.values())}) are those of {name}, not of "
+                        f"{manifest.name} {manifest.version}: fetch that version with {_told(layout.editions[0])}, or "
+                        f"name the lists in layout.editions of a manifest of your own"
+                    )
             return edition
-    wanted = " or ".join(" and ".join(edition.values()) for edition in layout.editions)
-    raise UserError(f"no {data_set} data under {root}: {wanted} are missing; is this the right root?")
+    wanted = " or ".join(map(_told, layout.editions))
+    raise UserError(f"no {manifest.name} data under {root}: {wanted} are missing; is this the right root?")
+
+
+def _all_here(root: Path, edition: dict[str, str]) -> bool:
+    return all(is_file(root / file) for file in edition.values())
+
+
+def _told(edition: dict[str, str]) -> str:
+    return " and ".join(edition.values())
 
 
 def _lines(layout: CovidxLayout, path: Path, split: str) -> list[tuple[str, str, str, str]]:

@@ -20,7 +20,8 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     home = first_folder(root, layout.folders, [layout.table], manifest.name)
     path, names = find_table(root, [home + layout.table], manifest.name), layout.columns
     text = [names.case, names.diagnosis, *layout.views]
-    table = read_table(path, text, text=text)
+    table = read_table(path, text, text=text, broken_lines=True)  # its notes are free text
+    _check_order(table[names.case], path)
     label = _classes(manifest, table, path)
     split = _splits(manifest, root, home, table[names.case])
     cases = [
@@ -36,6 +37,17 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
         for column, view in layout.views.items()
     ]
     return pd.concat(cases, ignore_index=True)
+
+
+def _check_order(cases: pd.Series, path: Path) -> None:
+    """Raise UserError unless the cases are in the order of their numbers, as the owner's lists count them."""
+    number = pd.to_numeric(cases, errors="coerce").dropna()
+    if (odd := number.diff() <= 0).any():
+        row = int(odd.idxmax())
+        raise UserError(
+            f"{path}, row {row + 2}: case {cases[row]} is out of order, and the lists of the splits count the rows in "
+            f"the order of {cases.name}: sort the table by it, or fetch it again"
+        )
 
 
 def _classes(manifest: Manifest, table: pd.DataFrame, path: Path) -> pd.Series:

@@ -8,8 +8,10 @@ import pandas as pd
 
 from nbcore.data.layouts_classes import DmidLayout
 from nbcore.data.manifest import Manifest
-from nbcore.data.tables import find_table, list_files, locate, read_text, tidy
+from nbcore.data.tables import find_table, list_files, locate, read_text, readable, tidy
 from nbcore.errors import UserError
+
+_PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 
 
 def read(manifest: Manifest, root: Path) -> pd.DataFrame:
@@ -21,14 +23,13 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     layout = manifest.layout
     found = _classes(layout, find_table(root, layout.tables, manifest.name))
     names, classes = pd.Series(list(found), dtype=str), pd.Series(list(found.values()), dtype=str)
-    outlines = {PurePosixPath(file).stem: file for file in sorted(list_files(root, layout.masks))}
     normal = layout.classes[layout.normal_class]
     return tidy(
         len(names),
         image=locate(root, [layout.images], names + layout.suffix),
         patient=names,
         study=names,
-        mask=names.map(outlines).fillna("").where(classes != normal, ""),
+        mask=names.map(_outlines(layout, root)).fillna("").where(classes != normal, ""),
         **{f"label:{name}": (classes == name).astype(np.float32) for name in manifest.classes},
     )
 
@@ -54,3 +55,22 @@ def _classes(layout: DmidLayout, path: Path) -> dict[str, str]:
     if not found:
         raise UserError(f"{path} names no image (such as IMG001): fetch it again")
     return found
+
+
+def _outlines(layout: DmidLayout, root: Path) -> dict[str, str]:
+    """Image -> its mask, of several pictures the owner's; UserError where there are two that differ."""
+    files = sorted(file for file in list_files(root, layout.masks) if file.lower().endswith(_PICTURES))
+    own = [file for file in files if file.lower().endswith(layout.suffix)]
+    found: dict[str, str] = {}
+    for file in own:
+        first = found.setdefault(PurePosixPath(file).stem, file)
+        if first != file and not _same(root / first, root / file):
+            raise UserError(
+                f"{root / first} and {root / file} are two different masks of one image: remove one of them"
+            )
+    return {PurePosixPath(file).stem: file for file in files} | found
+
+
+def _same(one: Path, other: Path) -> bool:
+    with readable(other):
+        return one.is_file() and other.is_file() and one.read_bytes() == other.read_bytes()

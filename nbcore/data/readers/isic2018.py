@@ -7,7 +7,7 @@ import pandas as pd
 
 from nbcore.data.layouts_classes import Isic2018Layout
 from nbcore.data.manifest import Manifest
-from nbcore.data.tables import find_table, label_columns, read_table, tidy
+from nbcore.data.tables import find_table, is_file, label_columns, locate, read_table, tidy, unique_rows
 from nbcore.errors import UserError
 
 
@@ -22,10 +22,14 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     here = here or layout.tables  # none: `find_table` tells what is missing
     parts = [_part(manifest, find_table(root, files, manifest.name), split) for split, files in here.items()]
     table = pd.concat(parts, ignore_index=True)
+    if (twice := table.drop_duplicates(["name", "split"])["name"].duplicated()).any():
+        name = table["name"][twice.idxmax()]
+        splits = " and ".join(table.loc[table["name"] == name, "split"].unique())
+        raise UserError(f"{manifest.name}: {name} is in the tables of {splits} under {root}: fetch the tables again")
     return tidy(
         len(table),
-        image=table["split"].map(layout.images) + "/" + table["name"] + layout.suffix,
-        patient=_lesions(layout, root, table["name"]),
+        image=_places(layout, root, table),
+        patient=_lesions(layout, root, table),
         study=table["name"],
         split=table["split"],
         **table.filter(like="label:"),
@@ -33,14 +37,15 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
 
 
 def _is_here(root: Path, tables: Sequence[str]) -> bool:
-    return any((root / name).is_file() or (root / f"{name}.gz").is_file() for name in tables)
+    return any(is_file(root / f"{name}{end}") for name in tables for end in ("", ".gz"))
 
 
 def _part(manifest: Manifest, path: Path, split: str) -> pd.DataFrame:
     """Columns `name`, `split` and a label a class, of one table."""
     image = manifest.layout.columns.image
     table = read_table(path, [image, *manifest.classes], text=[image])
-    part = pd.DataFrame({"name": table[image], "split": split, **label_columns(table, manifest.classes, path)})
+    name = table[image].str.strip().str.removesuffix(manifest.layout.suffix)
+    part = pd.DataFrame({"name": name, "split": split, **label_columns(table, manifest.classes, path)})
     labels = part.filter(like="label:")
     if (odd := (labels == 1).sum(axis=1).ne(1) | ~labels.isin([0, 1]).all(axis=1)).any():
         row = int(odd.idxmax())
@@ -51,12 +56,25 @@ def _part(manifest: Manifest, path: Path, split: str) -> pd.DataFrame:
     return part
 
 
-def _lesions(layout: Isic2018Layout, root: Path, images: pd.Series) -> pd.Series:
+def _places(layout: Isic2018Layout, root: Path, table: pd.DataFrame) -> pd.Series:
+    """The path of each image, wherever below its set's folder it lies."""
+    names = table["name"] + layout.suffix
+    return pd.concat([locate(root, [layout.images[split]], part) for split, part in names.groupby(table["split"])])
+
+
+def _lesions(layout: Isic2018Layout, root: Path, table: pd.DataFrame) -> pd.Series:
     """The lesion of each image, or the image's own name."""
-    path = next((root / file for file in layout.groupings if (root / file).is_file()), None)
+    images = table["name"]
+    paths = [root / file for file in layout.groupings]
+    path = next(filter(is_file, paths), None)
     if path is None:
         return images
     names = [layout.columns.image, layout.columns.lesion]
-    table = read_table(path, names, text=names)
-    lesion = table[table[names[1]] != ""].drop_duplicates(names[0]).set_index(names[0])[names[1]]
-    return images.map(lesion).fillna(images)
+    groups = read_table(path, names, text=names)
+    groups[names[0]] = groups[names[0]].str.strip().str.removesuffix(layout.suffix)
+    groups = groups[groups[names[1]] != ""]
+    train = images[table["split"] == "train"]
+    if len(train) and not train.isin(groups[names[0]]).any():
+        raise UserError(f"{path} has a lesion of none of the training images, such as {train.iloc[0]}: fetch it again")
+    groups = unique_rows(groups, names[:1], path)
+    return images.map(groups.set_index(names[0])[names[1]]).fillna(images)

@@ -8,8 +8,9 @@ import pandas as pd
 
 from nbcore.data.layouts_classes import MraMidasLayout
 from nbcore.data.manifest import Manifest
-from nbcore.data.tables import find_table, list_files, read_table, tidy
+from nbcore.data.tables import find_table, is_file, list_files, read_table, readable, tidy
 from nbcore.errors import UserError
+from nbcore.files import file_fingerprint
 
 
 def read(manifest: Manifest, root: Path) -> pd.DataFrame:
@@ -20,11 +21,13 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     """
     layout, names = manifest.layout, manifest.layout.columns
     path = _table(layout, root, manifest.name)
-    table = read_table(path, list(names.model_dump().values()), text=list(names.model_dump().values()))
+    wanted = list(names.model_dump().values())
+    table = read_table(path, wanted, text=wanted, broken_lines=True)
     table = table.rename(columns={theirs: ours for ours, theirs in names}).apply(lambda column: column.str.strip())
     owner = {_plain(text): name for name, texts in layout.pathologies.items() for text in texts}
     table["class"] = table["pathology"].map(_plain).map(owner)
-    table = table[table["class"].notna() & (table["control"] != layout.control)]
+    table["patient"] = table["patient"].str.removesuffix(".0")  # 888192.0 is 888192, once a spreadsheet has saved it
+    table = table[table["class"].notna() & (table["control"].str.lower() != layout.control.lower())]
     known = {*layout.views, *layout.other_distances}
     if (odd := ~table["distance"].isin(known)).any():
         row = int(odd.idxmax())
@@ -50,7 +53,7 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
 
 def _table(layout: MraMidasLayout, root: Path, data_set: str) -> Path:
     """The CSV; of a workbook alone, UserError tells what to do with it."""
-    if (root / layout.workbook).is_file() and not (root / layout.table).is_file():
+    if is_file(root / layout.workbook) and not is_file(root / layout.table):
         raise UserError(f"{root / layout.workbook} is a workbook: save its first sheet as {layout.table} (CSV, UTF-8)")
     return find_table(root, [layout.table], data_set)
 
@@ -61,15 +64,31 @@ def _plain(pathology: str) -> str:
 
 
 def _files(root: Path, folders: Sequence[str], images: pd.Series) -> pd.Series:
-    """The path under `root` of each file name, whatever its case and suffix; its own in the first folder if none."""
-    found: dict[str, str] = {}
+    """The path under `root` of each file name, whatever its case and suffix; its own in the first folder if none.
+
+    UserError where several files might be meant, and differ.
+    """
+    exact: dict[str, str] = {}
+    by_stem: dict[str, dict[str, str]] = {}  # stem -> name in small letters -> file
     for folder in folders:
         for file in sorted(list_files(root, folder)):
             place = PurePosixPath(file)
             if place.suffix.lower() in {".jpg", ".jpeg", ".png"}:
-                found.setdefault(place.name, file)
-                found.setdefault(place.stem.lower(), file)
-    return pd.Series(
-        [found.get(name) or found.get(PurePosixPath(name).stem.lower()) or f"{folders[0]}/{name}" for name in images],
-        index=images.index,
-    )
+                exact.setdefault(place.name, file)
+                by_stem.setdefault(place.stem.lower(), {}).setdefault(place.name.lower(), file)
+
+    def find(name: str) -> str:
+        if name in exact:
+            return exact[name]
+        alike = by_stem.get(PurePosixPath(name).stem.lower(), {})
+        found = [alike[name.lower()]] if name.lower() in alike else list(alike.values())
+        for other in found[1:]:
+            with readable(root / other):
+                same = file_fingerprint(root / other) == file_fingerprint(root / found[0])
+            if not same:
+                raise UserError(
+                    f"{name} may be {found[0]} or {other} under {root}, and they differ: remove the wrong one"
+                )
+        return found[0] if found else f"{folders[0]}/{name}"
+
+    return images.map(find)

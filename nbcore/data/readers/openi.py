@@ -1,7 +1,7 @@
 """Open-i, the Indiana University chest X-rays: images that XML reports name, labels from the reports' MeSH terms."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from nbcore.data.corpora import OpeniReport, openi_reports
 from nbcore.data.layouts import OpeniLayout
 from nbcore.data.manifest import Manifest
-from nbcore.data.tables import list_files, read_table, tidy
+from nbcore.data.tables import is_file, list_files, read_table, tidy
 from nbcore.errors import UsageError, UserError
 from nbcore.validation import nearest
 
@@ -34,6 +34,12 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     images = pd.Series([image for image, _ in rows], dtype=str)
     if unnamed := [report.name for image, report in rows if not image.strip()]:
         raise UserError(f"report {unnamed[0]}.xml under {root} has a parentImage without an id: fetch it again")
+
+    for image, report in rows:
+        if (told := _ID.fullmatch(image)) and report.number not in ("", told[1]):
+            raise UserError(
+                f"report {report.name}.xml under {root} names the image {image[:80]}, not its own: fetch it again"
+            )
 
     projections = _projections(layout, root)
     frontal = images.map(_key).map(projections).fillna(layout.frontal) == layout.frontal
@@ -62,7 +68,7 @@ def _key(name: str) -> str:
 def _projections(layout: OpeniLayout, root: Path) -> Mapping[str, str]:
     """Key of an image -> its projection; empty where there is no table of them."""
     path, names = root / layout.projections, layout.columns
-    if not path.is_file():
+    if not is_file(path):
         return {}
     table = read_table(path, [names.image, names.projection], text=[names.image, names.projection])
     known = table[names.projection].isin([layout.frontal, layout.lateral])
@@ -83,7 +89,7 @@ def _places(layout: OpeniLayout, root: Path, images: pd.Series) -> pd.Series:
     """The path of each image wherever it lies under `root`; in the layout's folder where it is absent."""
     files = (file for file in sorted(list_files(root, ".")) if file.endswith(layout.suffixes))
     found: dict[str, str] = {}
-    for file in files:
+    for file in sorted(files, key=lambda file: not file.startswith(f"{layout.images}/")):  # else wherever it lies
         found.setdefault(_key(_stem(layout, file.rpartition("/")[2])), file)
     return images.map(lambda image: found.get(_key(image), f"{layout.images}/{image}{layout.suffixes[0]}"))
 
@@ -94,12 +100,17 @@ def _stem(layout: OpeniLayout, name: str) -> str:
     return name
 
 
+def _lower(headings: Iterable[str]) -> frozenset[str]:
+    return frozenset(heading.lower() for heading in headings)
+
+
 def _classes(layout: OpeniLayout, classes: Sequence[str], reports: Sequence[OpeniReport]) -> dict[str, np.ndarray]:
     """{"label:<class>": float32 (n,)}."""
-    known = np.array([report.headings.isdisjoint(layout.unlabelled) and bool(report.headings) for report in reports])
+    headings = [_lower(report.headings) for report in reports]
+    known = np.array([bool(told) and told.isdisjoint(_lower(layout.unlabelled)) for told in headings])
     columns = {}
     for name in classes:
-        meant = layout.findings.get(name, (name,))
-        positive = np.array([not report.headings.isdisjoint(meant) for report in reports])
+        meant = _lower(layout.findings.get(name, (name,)))
+        positive = np.array([not told.isdisjoint(meant) for told in headings])
         columns[f"label:{name}"] = np.where(positive | known, positive, np.nan).astype(np.float32)
     return columns

@@ -17,7 +17,13 @@ def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     table = read_table(path, [names.image, *names.box, names.target], text=[names.image])
     image = table[names.image]
     target = label_columns(table.rename(columns={names.target: name}), [name], path)
-    label = target[f"label:{name}"].groupby(image, sort=False).max()
+    told = pd.DataFrame({"image": image, "label": target[f"label:{name}"]}).drop_duplicates()
+    if (twice := told["image"].duplicated()).any():
+        raise UserError(
+            f"{path}: the rows of {told.loc[twice, 'image'].iloc[0]!r} have different {names.target}: fetch the table "
+            f"again"
+        )
+    label = told.set_index("image")["label"]
     boxes = _boxes(table, names.image, names.box, path)
     if (odd := (label == 1) != label.index.isin(list(boxes))).any():
         raise UserError(

@@ -16,8 +16,9 @@ _RUNS = r"\d+ \d+(?: \d+ \d+)*"  # offset and length of each run
 def read(manifest: Manifest, root: Path) -> pd.DataFrame:
     """A row an image, all its masks in one; images without a row in the table were never annotated and are left out.
 
-    The owner writes headings and values with a space before them, and not in every edition. The patient's number
-    stands in the DICOM headers only, so each image counts as its own patient (see the manifest's notes).
+    Stage 2's training images lie in two folders, those of stage 1's training and test images; either may be absent. The
+    owner writes headings and values with a space before them, and not in every edition. The patient's number stands in
+    the DICOM headers only, so each image counts as its own patient (see the manifest's notes).
     """
     layout, names = manifest.layout, manifest.layout.columns
     (name,) = manifest.classes
