@@ -183,7 +183,8 @@ class Manifest(Strict):
 
     def seems_present(self, root: str | Path) -> bool:
         """Whether `root` holds a table or folder of this data set (nothing is read)."""
-        return any(os.path.exists(Path(root) / mark) for mark in self.layout.marks)
+        places = (Path(root) / mark for mark in self.layout.marks)
+        return any(os.path.exists(place) for place in places)  # noqa: PTH110  Path's raises where one may not look
 
 
 def list_manifests() -> list[str]:
