@@ -63,9 +63,10 @@ def check(
     except UserError as error:
         return CheckReport(manifest.name, root, "broken", quick, problems=(str(error),))
     report = _report(manifest, reading, twin)
-    problems = (*_problems(samples), *misplaced_boxes(manifest, scanned, found.facts), *_unreadable(found))
+    problems = (*_problems(samples), *_unreadable(found))
     copies = None if quick else find_copies(samples, found.facts["content"])
-    remarks = (*report.remarks, *_file_remarks(found, copies, quick, len(samples)))
+    misplaced = misplaced_boxes(manifest, scanned, found.facts)
+    remarks = (*report.remarks, *misplaced, *_file_remarks(found, copies, quick, len(samples)))
     return replace(
         report,
         verdict="broken" if problems else report.verdict,

@@ -37,7 +37,6 @@ def test_absent_images_make_a_subset(damaged: Twin) -> None:
 def test_real_data_is_measured_by_the_manifest(damaged: Twin) -> None:
     root = damaged("nih-chestxray14")
     (root / "PHANTOM.json").unlink()
-    (root / "BBox_List_2017.csv").unlink()  # of pictures of another size
     report = check("nih-chestxray14", root)
     assert report.verdict == f"subset: {IMAGES} of 112120"
     assert report.source == "real" and report.splits["test"][1] == 25596
